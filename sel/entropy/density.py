@@ -1,0 +1,149 @@
+"""Joint densities of (intensity, neighbour mean), and sums over their bins: the plain algorithm.
+
+`density_sums` here visits all bins, for whole planes at once, and is differentiated by JAX: any number of times, forward or backward.
+`sel.entropy.sparse` computes the same sums on tiles and skips the bins that no pixel of a tile is near.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from sel.entropy.divergence import Divergence
+from sel.entropy.kernels import bin_weights, kernel_values
+from sel.entropy.neighborhood import pad_planes, window_sums
+
+# Intensity and neighbour mean of every pixel, in bin units.
+Field = tuple[Float[Array, "n h w"], Float[Array, "n h w"]]
+
+# Elements worked on together: those of one bin's slab of the joint density (64 MiB in float32), and those of a table of weights.
+_SLAB = 2**24
+_TABLE = 2**19
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """The static part of a kernel density estimate.
+
+    Attributes:
+      num_bins: bins L of each axis.
+      kernel: name of the kernel.
+      windows: window sizes k, odd.
+      published: the released code's constants, see `sel.spatial_entropy_loss`.
+    """
+
+    num_bins: int
+    kernel: str
+    windows: tuple[int, ...]
+    published: bool = False
+
+    @property
+    def reach(self) -> int:
+        """How far a window sees beyond its centre."""
+        return max(self.windows) // 2
+
+    def weights(self, u: Float[Array, "*pixels"], bandwidth: Any, axis: int = -1) -> Float[Array, "..."]:
+        """Weight of every bin for every pixel; the joint density of one pixel is the outer product of its two sets of weights."""
+        options = {"num_bins": self.num_bins, "bandwidth": bandwidth, "kernel": self.kernel, "axis": axis}
+        if self.published:
+            # The published density divides by 0.5 h, which is h^2 only at h = 0.5: half of it goes to each factor.
+            return kernel_values(u, **options) / jnp.sqrt(0.5 * bandwidth)
+        return bin_weights(u, **options)
+
+    def shares(self, mask: Float[Array, "*n s s2"]) -> tuple[Float[Array, "*n t t2"], ...]:
+        """1 / (pixels that count) for every window; `mask` is padded by `reach`."""
+        counts = window_sums(mask, self.windows, (-2, -1))
+        if self.published:
+            return tuple(jnp.full_like(c, 1 / k**2) for k, c in zip(self.windows, counts, strict=True))
+        return tuple(1 / jnp.maximum(c, 1) for c in counts)
+
+
+def density_sums(
+    fields: tuple[Field, ...],
+    mask: Float[Array, "n h w"],
+    bandwidth: Float[Array, " n"],
+    *,
+    estimator: Estimator,
+    divergence: Divergence,
+) -> tuple[Float[Array, "n h w"], ...]:
+    """sum_ab term(P_ab, Q_ab) at every pixel, for every window.
+
+    P_ab(q) = mean over q' in the window at q of p_a(u(q')) p_b(v(q')). One scan over a, holding all b of a few planes: memory grows with
+    `num_bins`, not with its square, since the backward pass computes each slab again.
+
+    Args:
+      fields: (u, v) in bin units for each image that the divergence compares, one plane for each channel of each image.
+      mask: 1 for the pixels that count, 0 for the others.
+      bandwidth: kernel width in bins, for each plane.
+      estimator: bins, kernel and windows.
+      divergence: what is summed.
+
+    Returns:
+      One array of sums for each window.
+    """
+    one_plane = jax.checkpoint(lambda args: _plane_sums(*args, estimator=estimator, divergence=divergence))
+    h, w = mask.shape[1:]
+    planes = max(1, _SLAB // (h * w * estimator.num_bins))
+    return lax.map(one_plane, (fields, mask, bandwidth), batch_size=planes)
+
+
+def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):
+    windows, num_bins = estimator.windows, estimator.num_bins
+    padded = pad_planes(mask, estimator.reach)
+    shares = [share[..., None] for share in estimator.shares(padded)]
+    fields = [(pad_planes(u, estimator.reach), pad_planes(v, estimator.reach)) for u, v in fields]
+    first = [estimator.weights(u, bandwidth, axis=0) * padded[None] for u, _ in fields]
+    second = [estimator.weights(v, bandwidth) for _, v in fields]
+
+    @jax.checkpoint
+    def add_bin(totals, rows):
+        densities = [
+            window_sums(p[..., None] * r, windows, (-3, -2)) for p, r in zip(rows, second, strict=True)
+        ]
+        terms = (divergence.term(*(s * d for d in pair)) for s, pair in zip(shares, zip(*densities, strict=True), strict=True))
+        return tuple(total + term.sum(-1) for total, term in zip(totals, terms, strict=True)), None
+
+    zeros = tuple(jnp.zeros(mask.shape, mask.dtype) for _ in windows)
+    totals, _ = lax.scan(add_bin, zeros, first, length=num_bins)
+    return totals
+
+
+def product_sums(
+    fields: tuple[Field, ...], bandwidth: Float[Array, " n"], *, estimator: Estimator, divergence: Divergence
+) -> Float[Array, "n h w"]:
+    """`density_sums` for a 1 x 1 window, where P_ab = p_a r_b: two sums over L bins instead of one over L^2.
+
+    For example sum_ab sqrt(P_ab Q_ab) = (sum_a sqrt(p_a q_a)) (sum_b sqrt(r_b s_b)), and relative entropy adds over the factors.
+    """
+    shape = fields[0][0].shape
+    pixels = jnp.broadcast_to(bandwidth[:, None, None], shape).reshape(-1)
+
+    @jax.checkpoint
+    def pixel_sum(args):
+        (us, vs), h = args
+        u, v = (
+            divergence.term(*(estimator.weights(x, h) for x in factor)).sum() for factor in (us, vs)
+        )
+        return divergence.combine(u, v)
+
+    factors = tuple(tuple(x.reshape(-1) for x in factor) for factor in zip(*fields, strict=True))
+    chunk = max(1, _TABLE // estimator.num_bins)
+    return lax.map(pixel_sum, (factors, pixels), batch_size=chunk).reshape(shape)
+
+
+def global_densities(
+    fields: tuple[Field, ...], mask: Float[Array, "n h w"], bandwidth: Float[Array, " n"], *, estimator: Estimator
+) -> tuple[Float[Array, "n l l2"], ...]:
+    """The joint density of each whole plane and image: one product of two [l, pixels] matrices."""
+
+    @jax.checkpoint
+    def plane_density(args):
+        (u, v), mask, h = args
+        first = estimator.weights(u.ravel(), h) * mask.reshape(-1, 1)
+        total = mask.size if estimator.published else jnp.maximum(mask.sum(), 1)
+        return first.T @ estimator.weights(v.ravel(), h) / total
+
+    return tuple(lax.map(plane_density, (field, mask, bandwidth)) for field in fields)

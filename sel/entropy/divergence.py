@@ -1,0 +1,149 @@
+"""What is summed over the bins: one term for each pair of density values, its slopes, and what becomes of the sum.
+
+P is the density of the prediction, Q that of the target. Every term is written so that it keeps its relative accuracy as P approaches Q, where
+training spends its time, and so that its slopes stay finite where a density has underflown to 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+# Added to densities before dividing or taking logs. Far below any density that matters (1e-7 of the mass is float32's own resolution), and
+# far enough above the smallest float32 that Q / _TINY times a hundred window sums does not overflow.
+_TINY = 1e-30
+# The constant that the published code adds inside the logarithms of relative entropy.
+_PUBLISHED_EPS = 1e-10
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A sum over bins, total = sum_ab term(P_ab, Q_ab), and its meaning.
+
+    Attributes:
+      term: differentiable function of one density value per image.
+      slopes: derivatives of `term` by each of its arguments.
+      finish: from the total of a pixel to its value.
+      combine: for P_ab = p_a r_b (a 1 x 1 window), the total from those of the two factors; None where it doesn't factor.
+    """
+
+    term: Callable
+    slopes: Callable
+    finish: Callable = lambda total: total
+    combine: Callable | None = None
+
+
+def safe_sqrt(x):
+    """Square root with gradient 0, not infinity, at 0: the distance of two equal images is flat."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def _with_slopes(term: Callable, slopes: Callable) -> Callable:
+    """Give `term` hand-written derivatives: those that autodiff finds divide 0 by 0 or cancel."""
+    wrapped = jax.custom_jvp(term)
+
+    @wrapped.defjvp
+    def _(primals, tangents):
+        return wrapped(*primals), sum(s * t for s, t in zip(slopes(*primals), tangents, strict=True))
+
+    return wrapped
+
+
+def _divergence(term, slopes, finish=lambda total: total, combine=None) -> Divergence:
+    return Divergence(_with_slopes(term, slopes), slopes, finish, combine)
+
+
+def _hellinger_term(P, Q):
+    # (sqrt P - sqrt Q)^2 without subtracting the roots
+    return jnp.square(P - Q) / (P + Q + 2 * jnp.sqrt(P * Q) + _TINY)
+
+
+def _hellinger_slopes(P, Q):
+    root = jnp.sqrt(P * Q)
+    return (P - Q) / (P + root + _TINY), (Q - P) / (Q + root + _TINY)
+
+
+def _log_ratio(P, Q):
+    x = (P - Q) / (Q + _TINY)
+    near = jnp.abs(x) < 0.5
+    return jnp.where(near, jnp.log1p(jnp.where(near, x, 0)), jnp.log(P + _TINY) - jnp.log(Q + _TINY))
+
+
+def _relative_term(P, Q):
+    # Q log(Q/P) - Q + P: the last two cancel in the sum (both densities have mass 1) and make each term non-negative.
+    return jnp.maximum(P - Q - Q * _log_ratio(P, Q), 0)
+
+
+def _relative_slopes(P, Q):
+    return (P - Q) / (P + _TINY), -_log_ratio(P, Q)
+
+
+def _cross_term(P, Q):
+    return -Q * jnp.log(P + _TINY)
+
+
+def _cross_slopes(P, Q):
+    return -Q / (P + _TINY), -jnp.log(P + _TINY)
+
+
+def _contrast(P, Q):
+    # d of P = M (1 + d), Q = M (1 - d), held off the ends where atanh is infinite; 1e-6 moves the term by 1e-5 of its limit.
+    return jnp.clip((P - Q) / (P + Q + _TINY), -1 + 1e-6, 1 - 1e-6)
+
+
+def _jensen_shannon_term(P, Q):
+    # (P log(P/M) + Q log(Q/M)) / 2 with M = (P + Q)/2
+    d = _contrast(P, Q)
+    return jnp.maximum((P + Q) / 4 * (jnp.log1p(-d * d) + 2 * d * jnp.arctanh(d)), 0)
+
+
+def _jensen_shannon_slopes(P, Q):
+    d = _contrast(P, Q)
+    return jnp.log1p(d) / 2, jnp.log1p(-d) / 2
+
+
+def _shannon_term(P):
+    return -P * jnp.log(P + _TINY)
+
+
+def _shannon_slopes(P):
+    return (-1 - jnp.log(P + _TINY),)
+
+
+def _published_relative_term(P, Q):
+    return Q * jnp.log((Q + _PUBLISHED_EPS) / (P + _PUBLISHED_EPS))
+
+
+def _published_relative_slopes(P, Q):
+    log_ratio = jnp.log((Q + _PUBLISHED_EPS) / (P + _PUBLISHED_EPS))
+    return -Q / (P + _PUBLISHED_EPS), log_ratio + Q / (Q + _PUBLISHED_EPS)
+
+
+def _swapped(function):
+    return lambda P, Q: function(Q, P)
+
+
+def _add(u, v):
+    return u + v
+
+
+_HELLINGER = _divergence(
+    _hellinger_term, _hellinger_slopes, lambda total: safe_sqrt(total / 2), lambda u, v: u + v - u * v / 2
+)
+
+DIVERGENCES: dict[str, Divergence] = {
+    "hellinger": _HELLINGER,
+    "relative": _divergence(_relative_term, _relative_slopes, combine=_add),
+    "cross": _divergence(_cross_term, _cross_slopes, combine=_add),
+    "jensen_shannon": _divergence(_jensen_shannon_term, _jensen_shannon_slopes),
+}
+# The published densities have no mass of 1, so that nothing factors over the bins and nothing cancels; cross entropy has its arguments swapped.
+PUBLISHED: dict[str, Divergence] = {
+    "hellinger": _divergence(_hellinger_term, _hellinger_slopes, lambda total: safe_sqrt(total / 2)),
+    "relative": _divergence(_published_relative_term, _published_relative_slopes),
+    "cross": _divergence(_swapped(_cross_term), lambda P, Q: _cross_slopes(Q, P)[::-1]),
+    "jensen_shannon": _divergence(_jensen_shannon_term, _jensen_shannon_slopes),
+}
+SHANNON = _divergence(_shannon_term, _shannon_slopes, combine=_add)

@@ -100,13 +100,15 @@ def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):
 
     @jax.checkpoint
     def add_bin(totals, rows):
-        densities = [
-            window_sums(p[..., None] * r, windows, (-3, -2)) for p, r in zip(rows, second, strict=True)
-        ]
-        terms = (divergence.term(*(s * d for d in pair)) for s, pair in zip(shares, zip(*densities, strict=True), strict=True))
+        densities = [window_sums(p[..., None] * r, windows, (-3, -2)) for p, r in zip(rows, second, strict=True)]
+        terms = (
+            divergence.term(*(s * d for d in pair))
+            for s, pair in zip(shares, zip(*densities, strict=True), strict=True)
+        )
         return tuple(total + term.sum(-1) for total, term in zip(totals, terms, strict=True)), None
 
-    zeros = tuple(jnp.zeros(mask.shape, mask.dtype) for _ in windows)
+    # zeros_like: under shard_map the sums have to vary over the mesh from the start, as the fields do
+    zeros = tuple(jnp.zeros_like(fields[0][0], shape=mask.shape) for _ in windows)
     totals, _ = lax.scan(add_bin, zeros, first, length=num_bins)
     return totals
 
@@ -124,9 +126,7 @@ def product_sums(
     @jax.checkpoint
     def pixel_sum(args):
         (us, vs), h = args
-        u, v = (
-            divergence.term(*(estimator.weights(x, h) for x in factor)).sum() for factor in (us, vs)
-        )
+        u, v = (divergence.term(*(estimator.weights(x, h) for x in factor)).sum() for factor in (us, vs))
         return divergence.combine(u, v)
 
     factors = tuple(tuple(x.reshape(-1) for x in factor) for factor in zip(*fields, strict=True))

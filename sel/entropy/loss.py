@@ -148,12 +148,16 @@ def joint_density(
     return jnp.moveaxis(densities, -5, -3).astype(images.dtype)
 
 
-def _measure(images, estimator, divergence, bandwidth, neighbor_weights, value_range, where, return_map, implementation, whole):
+def _measure(
+    images, estimator, divergence, bandwidth, neighbor_weights, value_range, where, return_map, implementation, whole
+):
     fields, mask, widths = _fields(images, estimator, bandwidth, neighbor_weights, value_range, where)
     *batch, h, w, c = images[0].shape
     if whole:
         if return_map:
-            raise ValueError('return_map=True has no meaning for windows="global": there is one value for the whole image')
+            raise ValueError(
+                'return_map=True has no meaning for windows="global": there is one value for the whole image'
+            )
         densities = density.global_densities(fields, mask, widths, estimator=estimator)
         values = divergence.finish(divergence.term(*densities).sum((-2, -1)))
         return values.reshape(*batch, c).mean(-1).astype(images[0].dtype)

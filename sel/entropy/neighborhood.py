@@ -57,7 +57,9 @@ def centred_sums(x: Float[Array, "..."], sizes: tuple[int, ...], axis: int) -> t
     return tuple(sums[k] for k in sizes)
 
 
-def window_sums(x: Float[Array, "..."], sizes: tuple[int, ...], axes: tuple[int, int]) -> tuple[Float[Array, "..."], ...]:
+def window_sums(
+    x: Float[Array, "..."], sizes: tuple[int, ...], axes: tuple[int, int]
+) -> tuple[Float[Array, "..."], ...]:
     """Sums over square windows along two axes, which get `max(sizes) - 1` shorter."""
     reach = max(sizes) // 2
     rows = centred_sums(x, sizes, axes[1])

@@ -93,10 +93,18 @@ _tile_sums.defvjp(_tile_sums_fwd, _tile_sums_bwd, symbolic_zeros=True)
 
 
 def _apart(go, compute, *operands):
-    """`compute(*operands)` in a branch of its own. Compilers do not merge loops across a branch, so that the result is stored once;
-    merged with the window sums that read it, it would be computed again for every window: five times slower."""
-    shapes = jax.eval_shape(compute, *operands)
-    return lax.cond(go, compute, lambda *_: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), *operands)
+    """`compute(*operands)` in a branch of its own.
+
+    Compilers do not merge loops across a branch, so that the result is stored once; merged with the window sums that read it, it would be
+    computed again for every window: five times slower.
+    """
+    like = jax.tree.leaves(operands)[0]
+
+    def nothing(*operands):
+        shapes = jax.eval_shape(compute, *operands)
+        return jax.tree.map(lambda s: lax.full_like(like, 0, s.dtype, s.shape), shapes)
+
+    return lax.cond(go, compute, nothing, *operands)
 
 
 def _tables(fields, mask, bandwidth, estimator):
@@ -114,7 +122,9 @@ def _blocks(weights):
 
 def _worklist(first, second):
     """The blocks that hold mass, as indices a * blocks + block with the live ones in front, and how many are live."""
-    masses = [p.reshape(p.shape[0], -1) @ r.sum(-1).reshape(r.shape[0], -1).T for p, r in zip(first, second, strict=True)]
+    masses = [
+        p.reshape(p.shape[0], -1) @ r.sum(-1).reshape(r.shape[0], -1).T for p, r in zip(first, second, strict=True)
+    ]
     live = functools.reduce(jnp.maximum, masses).ravel() > _SKIP
     return jnp.argsort(~live), live.sum()
 
@@ -123,7 +133,10 @@ def _block_densities(go, rows, columns, windows, shares):
     """Joint densities of one block of bins, for each window a tuple over the images."""
     reach = max(windows) // 2
     summed = _apart(
-        go, lambda rows, columns: [centred_sums(p[..., None] * r, windows, 1) for p, r in zip(rows, columns, strict=True)], rows, columns
+        go,
+        lambda rows, columns: [centred_sums(p[..., None] * r, windows, 1) for p, r in zip(rows, columns, strict=True)],
+        rows,
+        columns,
     )
     return [
         tuple(share * centred_sum(image[i], k, reach, 0) for image in summed)
@@ -143,7 +156,7 @@ def _forward(fields, mask, bandwidth, estimator, divergence):
         densities = _block_densities(i < live, [p[a] for p in first], [r[j] for r in second], windows, shares)
         return tuple(total + divergence.term(*pair) for total, pair in zip(totals, densities, strict=True))
 
-    zeros = tuple(jnp.zeros((*share.shape[:2], block), mask.dtype) for share in shares)
+    zeros = tuple(lax.full_like(first[0], 0, shape=(*share.shape[:2], block)) for share in shares)
     return tuple(total.sum(-1) for total in lax.fori_loop(0, live, add_block, zeros))
 
 
@@ -163,7 +176,8 @@ def _backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved)
     def slopes(go, densities):
         def compute(densities):
             by_window = [
-                [scale * slope for slope in divergence.slopes(*pair)] for scale, pair in zip(scales, densities, strict=True)
+                [scale * slope for slope in divergence.slopes(*pair)]
+                for scale, pair in zip(scales, densities, strict=True)
             ]
             return [[jnp.pad(g[m], [(2 * reach, 2 * reach)] * 2 + [(0, 0)]) for g in by_window] for m in moved]
 

@@ -1,0 +1,70 @@
+"""What every run shares; the other files here change a few lines of it.
+
+A value is changed on the command line by its key: `--config.loss.num_bins=16`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """A small network, the corrected spatial-entropy loss, and paired folders whose place is still to be given."""
+    config = ConfigDict()
+    config.seed = 0
+    config.num_steps = 20_000
+    config.batch_size = 8
+    config.log_every = 20
+
+    config.model = ConfigDict()
+    config.model.name = "nafnet"
+    config.model.width = 32
+    config.model.encoder_blocks = (1, 1, 1)
+    config.model.middle_blocks = 1
+    config.model.decoder_blocks = (1, 1, 1)
+    config.model.dtype = "float32"  # of the computation; parameters are always float32
+
+    config.diffusion = ConfigDict()
+    config.diffusion.kind = "cosine"  # cosine, linear or constant
+    config.diffusion.num_steps = 100
+    config.diffusion.max_sigma = 50 / 255  # standard deviation of the noise at t = T, in image units
+    config.diffusion.eps = 0.005
+
+    config.loss = ConfigDict()
+    config.loss.name = "spatial_entropy"  # or l1, l2: these read nothing of what follows
+    config.loss.divergence = "hellinger"  # hellinger, relative, cross or jensen_shannon
+    config.loss.num_bins = 32
+    config.loss.bandwidth = 0.5
+    config.loss.kernel = "logistic"
+    config.loss.windows = (1, 3, 5)
+    config.loss.variant = "corrected"
+    # x_{t-1} is compared, which is noisy: clipping it to (0, 1) would leave dark pixels without gradient.
+    config.loss.value_range = (-0.3, 1.3)
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.end_learning_rate = 1e-6
+    config.optimizer.warmup_steps = 200
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.99
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.clip_norm = 1.0  # 0: no clipping
+
+    config.ema = ConfigDict()
+    config.ema.decay = 0.999
+    config.ema.every = 1
+
+    config.data = ConfigDict()
+    config.data.name = "pairs"  # folders of pairs; `samples`: photographs that come with scikit-image
+    config.data.root = ""
+    config.data.train = "our485"  # ROOT/our485/{low,high}
+    config.data.validation = "val"  # ROOT/val/{low,high}
+    config.data.crop_size = 128
+    config.data.resize_chance = 0.0
+
+    config.sampler = ConfigDict()
+    config.sampler.method = "posterior"  # posterior, sde or ode
+    config.sampler.clip_x0 = (0.0, 1.0)
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 1000
+    config.checkpoint.keep = 2
+    return config

@@ -1,0 +1,34 @@
+"""LOL v1: 485 pairs of 600 x 400 photographs (Wei et al., "Deep Retinex Decomposition for Low-Light Enhancement", BMVC 2018).
+
+    python -m experiments.train --config=configs/lol_v1.py:small --config.data.root=LOL --workdir=runs/lol
+
+LOL holds our485/{low,high} and val/{low,high}; `config.data.validation` names another folder. See docs/results.md for what runs reached.
+
+Variants:
+  small: width 32, 1.2 M parameters, for one accelerator or a patient CPU.
+  full: the published size (288 M parameters) and training length, for accelerators with 40 GB or more.
+"""
+
+from configs.default import get_config as get_default
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "small") -> ConfigDict:
+    """The default with the sizes of a variant."""
+    config = get_default()
+    if variant == "small":
+        return config
+    if variant != "full":
+        raise ValueError(f"variant of configs/lol_v1.py must be small or full, found {variant!r}")
+    config.num_steps = 500_000
+    config.model.width = 64
+    config.model.encoder_blocks = (1, 1, 1, 1, 28)
+    config.model.decoder_blocks = (1, 1, 1, 1, 1)
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.warmup_steps = 0
+    config.optimizer.clip_norm = 0.0
+    config.ema.decay = 0.995
+    config.ema.every = 10
+    config.data.resize_chance = 0.2
+    config.checkpoint.every = 5000
+    return config

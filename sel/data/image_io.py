@@ -1,0 +1,217 @@
+"""Images on disk: reading whatever people have as 8-bit RGB, and writing PNG.
+
+In memory an image is `[h, w, 3]`, uint8, sRGB as stored (embedded colour profiles are not applied), upright. Every file
+that cannot be used raises a `UserError` that names it and says why.
+"""
+
+import contextlib
+import os
+import re
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from sel.errors import UserError
+
+RGB = UInt8[np.ndarray, "h w 3"]
+Progress = Callable[[int, int], object]
+
+SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def read_image(path: str | Path) -> RGB:
+    """Read one image as upright 8-bit RGB.
+
+    EXIF orientation is applied. Grey and palette images become RGB, CMYK is converted without a profile, 16 bits are
+    scaled to 8 (65535 becomes 255). Transparent pixels are composited over black: no picture, no light. Of animations
+    and multi-page files the first picture is read.
+
+    Args:
+        path: An image file.
+
+    Returns:
+        The image, `[h, w, 3]` uint8.
+
+    Raises:
+        UserError: The file is missing, empty, damaged, too large, no image or of a pixel format without a known white.
+    """
+    with _quiet():
+        return _decode(path)
+
+
+def read_images(paths: Sequence[str | Path], progress: Progress | None = None) -> tuple[RGB, ...]:
+    """Read many images as `read_image` does, decoding on as many threads as there are cores.
+
+    Args:
+        paths: Image files.
+        progress: Called on the calling thread as `progress(done, total)` after each image.
+
+    Returns:
+        The images, in the order of `paths`.
+
+    Raises:
+        UserError: As `read_image`; the first unusable file stops the reading.
+    """
+    images = []
+    # Warning filters belong to the process: they are changed once, around all threads.
+    with _quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for image in pool.map(_decode, paths):
+            images.append(image)
+            if progress is not None:
+                progress(len(images), len(paths))
+    return tuple(images)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Read (height, width) of the upright image from the file's header alone.
+
+    A PNG that stores its orientation behind its pixels is taken as upright here (`read_image` turns it).
+
+    Args:
+        path: An image file.
+
+    Returns:
+        Height and width in pixels, equal to the shape that `read_image` returns.
+
+    Raises:
+        UserError: The file is missing, empty, too large or no image.
+    """
+    with _quiet(), _opened(Path(path)) as image:
+        width, height = image.size
+        if image.format == "TIFF":  # of this format Pillow gives the upright size already, in some versions
+            width, height = image.tag_v2[256], image.tag_v2[257]  # type: ignore[attr-defined]
+        orientation = 1
+        with contextlib.suppress(Exception):  # as in _decode; the PNG plugin's own getexif would decode the whole image
+            orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def write_png(
+    path: str | Path, image: UInt8[np.ndarray | jax.Array, "h w 3"] | Float[np.ndarray | jax.Array, "h w 3"]
+) -> None:
+    """Write an 8-bit RGB PNG, whole or not at all: a temporary file beside it takes its name when complete.
+
+    Args:
+        path: The file to write or replace; ends in `.png`, its folder exists.
+        image: `[h, w, 3]`, uint8, or floating point in [0, 1], which is clipped and rounded to the nearest level.
+
+    Raises:
+        UserError: The name does not end in `.png`, or the file cannot be written.
+        ValueError: The image has another shape or type, or holds values that are not finite.
+    """
+    path, pixels = Path(path), _to_uint8(np.asarray(image))
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: images are written as PNG, so the name must end in .png")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        Image.fromarray(pixels).save(temporary, format="PNG")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def list_images(folder: str | Path) -> tuple[Path, ...]:
+    """List the image files of a folder (not of its subfolders), numbers in names in numerical order (2 before 10).
+
+    Args:
+        folder: A folder.
+
+    Returns:
+        Paths with one of `SUFFIXES`, upper or lower case; hidden files are passed over.
+
+    Raises:
+        UserError: The folder is missing, no folder, unreadable, or holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    try:
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed: {error.strerror}") from None
+    images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+    if not images:
+        found = f"{len(entries)} other entries" if entries else "nothing"
+        raise UserError(f"{folder}: holds no image ({', '.join(SUFFIXES)}), found {found}")
+    return tuple(sorted(images, key=_natural_order))
+
+
+def _natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
+    parts = re.split("([0-9]+)", path.name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow's warnings (missing plugins, odd metadata, large images) from the user: a problem raises instead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image; whatever Pillow raises, then or while it is used, becomes a `UserError`."""
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: the file is empty (0 bytes)")
+        with Image.open(path) as image:
+            yield image
+    except UserError:
+        raise
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: not an image, or of a kind that Pillow cannot read") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise UserError(f"{path}: too large, above {limit} million pixels") from None
+    except OSError as error:
+        reason = error.strerror or f"damaged or incomplete image ({error})"
+        raise UserError(f"{path}: {reason[0].lower()}{reason[1:]}") from None
+    except Exception as error:  # decoders raise whatever they stumble upon: struct.error, IndexError, SyntaxError...
+        raise UserError(f"{path}: damaged image ({type(error).__name__}: {error})") from None
+
+
+def _decode(path: str | Path) -> RGB:
+    with _opened(Path(path)) as image:
+        image.load()
+        upright: Image.Image = image
+        with contextlib.suppress(Exception):  # the pixels are good: unreadable metadata must not hide them
+            upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):
+            return _grey_from_16_bits(Path(path), np.asarray(upright))
+        if upright.mode == "F":
+            raise UserError(f"{path}: floating-point pixels have no known white; save it with 8 or 16 bits")
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "black"), upright)
+        return np.array(upright.convert("RGB"))
+
+
+def _grey_from_16_bits(path: Path, values: np.ndarray) -> RGB:
+    if values.min() < 0 or values.max() > 65535:
+        raise UserError(f"{path}: 32-bit integer pixels have no known white; save it with 8 or 16 bits")
+    grey = ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _to_uint8(image: np.ndarray) -> RGB:
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise ValueError(f"image must be [h, w, 3], got shape {image.shape}")
+    if image.dtype == np.uint8:
+        return image
+    if not jax.numpy.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"image must be uint8 or floating point in [0, 1], got {image.dtype}")
+    image = image.astype(np.float32)
+    if not np.isfinite(image).all():
+        raise ValueError("image must be finite, got NaN or infinite values")
+    return np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,122 @@
+"""Training batches from pairs in memory: each a function of (seed, step) alone, so a run resumes anywhere exactly."""
+
+import functools
+import sys
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+from jaxtyping import UInt8
+
+from sel.data.augment import cut, draw_crops, smallest_side
+from sel.data.pairs import Pair
+from sel.errors import UserError
+
+Batch = dict[str, UInt8[np.ndarray, "b s s 3"]]
+
+
+def training_dataset(
+    pairs: Sequence[Pair],
+    *,
+    batch_size: int,
+    crop_size: int,
+    seed: int,
+    resize_chance: float = 0.0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.MapDataset[Batch]:
+    """Build the endless dataset of training batches, addressed by step.
+
+    Every epoch takes each pair once, in a new order; each gives a random square, turned by right angles and mirrored,
+    mu and x0 alike. Epochs follow without a gap: a batch may hold the end of one and the start of the next. The global
+    batch is drawn first and then split: the parts of all processes, concatenated, do not depend on their number.
+
+    Args:
+        pairs: Decoded pairs.
+        batch_size: Images per step over all processes.
+        crop_size: Side of the squares in pixels; the published training uses 128.
+        seed: Seed of order and crops, in 0..2^32 - 1.
+        resize_chance: Probability in [0, 1] that a pair is shrunk to 0.8 before it is cut; published: 0.2.
+        process_index: Which part of the global batch to yield.
+        process_count: Number of equal parts.
+
+    Returns:
+        A dataset whose `dataset[step]` is `{"mu": uint8, "x0": uint8}`, each of the shape
+        `[batch_size / process_count, crop_size, crop_size, 3]`.
+
+    Raises:
+        UserError: An image is smaller than the crop (times 1.25 with resizing).
+        ValueError: An argument is out of range.
+    """
+    _check_arguments(batch_size, crop_size, resize_chance, process_index, process_count)
+    if not pairs:
+        raise ValueError("pairs is empty: there is nothing to train on")
+    _check_sizes(pairs, crop_size, resize_chance)
+    shapes = [pair.x0.shape[:2] for pair in pairs]
+    share = batch_size // process_count
+    first = share * process_index
+
+    # Grain's own shuffle takes milliseconds per element when there are few: a permutation per epoch is cheap.
+    @functools.lru_cache(maxsize=8)
+    def epoch_order(epoch: int) -> np.ndarray:
+        return np.random.default_rng((seed, epoch)).permutation(len(pairs))
+
+    def cut_batch(step: int, rng: np.random.Generator) -> Batch:
+        drawn = (divmod(number, len(pairs)) for number in range(step * batch_size, (step + 1) * batch_size))
+        indices = [epoch_order(epoch)[place] for epoch, place in drawn]
+        crops = draw_crops(rng, [shapes[i] for i in indices], crop_size, resize_chance)
+        batch = {name: np.empty((share, crop_size, crop_size, 3), np.uint8) for name in ("mu", "x0")}
+        for row in range(share):
+            pair, crop = pairs[indices[first + row]], crops[first + row]
+            batch["mu"][row] = cut(pair.mu, crop, crop_size)
+            batch["x0"][row] = cut(pair.x0, crop, crop_size)
+        return batch
+
+    return grain.MapDataset.range(sys.maxsize // batch_size).seed(seed).random_map(cut_batch)
+
+
+def batches(
+    dataset: grain.MapDataset[Batch], start_step: int = 0, *, prefetch: int = 4
+) -> grain.DatasetIterator[Batch]:
+    """Iterate over batches from `start_step` on, in order, prepared ahead by threads.
+
+    Args:
+        dataset: What `training_dataset` returned.
+        start_step: Step of the first batch, at least 0.
+        prefetch: Batches prepared ahead, at least 0; 0 prepares each when it is asked for, without threads.
+
+    Returns:
+        An endless iterator; `close()` stops its threads.
+
+    Raises:
+        ValueError: An argument is negative.
+    """
+    if start_step < 0 or prefetch < 0:
+        raise ValueError(f"start_step and prefetch must be at least 0, got {start_step} and {prefetch}")
+    options = grain.ReadOptions(num_threads=min(prefetch, 2), prefetch_buffer_size=prefetch)
+    return iter(dataset[start_step:].to_iter_dataset(options))
+
+
+def _check_arguments(
+    batch_size: int, crop_size: int, resize_chance: float, process_index: int, process_count: int
+) -> None:
+    if batch_size < 1 or crop_size < 1:
+        raise ValueError(f"batch_size and crop_size must be at least 1, got {batch_size} and {crop_size}")
+    if not 0 <= resize_chance <= 1:
+        raise ValueError(f"resize_chance must lie in [0, 1], got {resize_chance}")
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index must lie in 0..process_count - 1, got {process_index} of {process_count}")
+    if batch_size % process_count:
+        raise ValueError(f"batch_size must be a multiple of process_count, got {batch_size} and {process_count}")
+
+
+def _check_sizes(pairs: Sequence[Pair], crop_size: int, resize_chance: float) -> None:
+    least = smallest_side(crop_size, resize_chance)
+    small = [pair for pair in pairs if min(pair.x0.shape[:2]) < least]
+    if small:
+        height, width, _ = small[0].x0.shape
+        shrunk = f" from images shrunk to 0.8 (resize_chance {resize_chance})" if resize_chance > 0 else ""
+        raise UserError(
+            f"{len(small)} of {len(pairs)} pairs are too small for crops of {crop_size} pixels{shrunk}, which need at "
+            f"least {least} x {least}; the first is {small[0].name}, {height} x {width}"
+        )

@@ -1,0 +1,93 @@
+"""Reading and writing PyTorch weight files. PyTorch itself is optional: it is imported when a file is touched."""
+
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sel.errors import UserError
+from sel.interop.torch_weights import Network, Params, network_from_torch, network_to_torch
+
+
+def load_torch_checkpoint(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
+    """Read published PyTorch weights; nothing in the file is ever run.
+
+    Takes a state dict, or a dict that holds one as `params_ema`, `params` or `state_dict` (first found). Of a file that
+    holds an averaging wrapper, the averaged weights (`ema_model.`) are taken. A leading `module.` is dropped.
+
+    Args:
+        path: The file, as written by `torch.save`.
+
+    Returns:
+        The network and its parameters, as `network_from_torch` gives them.
+
+    Raises:
+        UserError: PyTorch is not installed, the file is missing, is damaged or holds anything but weights, or the
+            weights fit no network.
+    """
+    torch, path = _torch(), Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds, depending on where a file is damaged
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{path}: not a PyTorch weights file, or damaged ({reason})") from error
+    try:
+        return network_from_torch(_arrays(content, torch))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def save_torch_checkpoint(path: str | os.PathLike[str], network: Network, params: Params) -> None:
+    """Write parameters as a PyTorch state dict with the published names.
+
+    Args:
+        path: The file to write; it appears whole or not at all.
+        network: The network.
+        params: Its parameters.
+
+    Raises:
+        UserError: PyTorch is not installed, or the folder does not exist.
+    """
+    torch, path = _torch(), Path(path)
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: no such folder {path.parent}")
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in network_to_torch(network, params).items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(tensors, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _torch() -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise UserError(f"PyTorch files need the optional package torch (pip install torch): {error}") from error
+
+
+def _arrays(content: Any, torch: Any) -> dict[str, np.ndarray]:
+    """The state dict in a loaded file, as NumPy arrays without wrappers' prefixes."""
+    for key in ("params_ema", "params", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+        raise UserError(f"expected a dict of named tensors, found {type(content).__name__}")
+    averaged = {name: value for name, value in content.items() if name.startswith("ema_model.")}
+    arrays = {}
+    for name, value in (averaged or content).items():
+        if not isinstance(value, torch.Tensor):
+            raise UserError(f"expected tensors only, found {name} of type {type(value).__name__}")
+        value = value.detach()
+        # NumPy has no bfloat16.
+        arrays[name.removeprefix("ema_model.").removeprefix("module.")] = (
+            value.float() if value.is_floating_point() else value
+        ).numpy()
+    return arrays

@@ -1,0 +1,144 @@
+"""The conditional NAFNet that predicts the noise of a diffusion state."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from sel.models.layers import (
+    DepthwiseConv3x3,
+    DType,
+    Features,
+    depth_to_space,
+    pad_to_multiple,
+    per_channel,
+    simple_gate,
+    sinusoidal_embedding,
+    space_to_depth,
+)
+
+
+class NAFBlock(nn.Module):
+    """One block: gated convolution with channel attention, then a gated feed-forward, each scaled and shifted by time.
+
+        y = x + beta  * conv3(attend(gate(depthwise(conv1(norm1(x) (1 + scale_1) + shift_1)))))
+        z = y + gamma * conv5(gate(conv4(norm2(y) (1 + scale_2) + shift_2)))
+
+    Shaped as the body of a scan: `(x, time) -> (z, None)`. beta and gamma start at 0, so a new block is the identity.
+    """
+
+    norm_epsilon: float
+    dtype: DType
+
+    @nn.compact
+    def __call__(self, x: Features, time: Float[Array, "b d"]) -> tuple[Features, None]:
+        """Transform a feature map, given the embedded time."""
+        channels = x.shape[-1]
+        pointwise = partial(nn.Dense, dtype=self.dtype)
+        norm = partial(
+            nn.LayerNorm, epsilon=self.norm_epsilon, use_bias=False, use_fast_variance=False, dtype=self.dtype
+        )
+        modulation = pointwise(4 * channels, name="time")(simple_gate(time))[:, None, None, :]
+        shift_1, scale_1, shift_2, scale_2 = jnp.split(modulation, 4, axis=-1)
+
+        y = norm(name="norm1")(x) * (1 + scale_1) + shift_1
+        y = DepthwiseConv3x3(self.dtype, name="conv2")(pointwise(2 * channels, name="conv1")(y))
+        y = simple_gate(y)
+        y = y * pointwise(channels, name="attention")(jnp.mean(y, axis=(1, 2), keepdims=True))
+        y = pointwise(channels, name="conv3")(y)
+        x = x + y * per_channel(self.param("beta", nn.initializers.zeros, (channels,)), self.dtype)
+
+        y = norm(name="norm2")(x) * (1 + scale_2) + shift_2
+        y = pointwise(channels, name="conv5")(simple_gate(pointwise(2 * channels, name="conv4")(y)))
+        return x + y * per_channel(self.param("gamma", nn.initializers.zeros, (channels,)), self.dtype), None
+
+
+class ConditionalNAFNet(nn.Module):
+    """NAFNet that sees the noisy state, the degraded image and the time, and predicts the noise.
+
+    A U-shape of `NAFBlock`s over [x_t - mu, mu]: 2 x 2 strided convolutions down, 1 x 1 convolution and pixel shuffle
+    up, additive skips. Images of any size (padded with zeros at the bottom and the right to a multiple of 2^depth, and
+    cropped back) and any number of channels. The defaults are the published size, 287,965,571 parameters.
+
+    The blocks of a stage are one `nn.scan`: their parameters carry a leading block axis, and the published 28-block
+    stage compiles as one block (12 s against 88 s on CPU).
+
+    Weights start as truncated normals of variance 1 / fan_in (LeCun), biases and residual weights at 0, norms at 1; the
+    published code starts from PyTorch's uniform defaults.
+
+    Attributes:
+        width: Channels at full resolution, doubled at each level; even, at least 4.
+        encoder_blocks: Blocks per level on the way down, finest first; its length is the depth.
+        middle_blocks: Blocks at the lowest resolution.
+        decoder_blocks: Blocks per level on the way up, coarsest first; as long as `encoder_blocks`.
+        norm_epsilon: Added to the variance in the layer norms. The published code uses 1e-5 in float32 and 1e-3 in any
+            other precision.
+        dtype: Precision of the computation. Parameters, norm statistics, time embedding and output stay float32.
+
+    Source: Luo et al., "Refusion", CVPR Workshops 2023, on Chen et al., "Simple Baselines for Image Restoration", ECCV
+    2022.
+    """
+
+    width: int = 64
+    encoder_blocks: Sequence[int] = (1, 1, 1, 1, 28)
+    middle_blocks: int = 1
+    decoder_blocks: Sequence[int] = (1, 1, 1, 1, 1)
+    norm_epsilon: float = 1e-5
+    dtype: DType = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x_t: Float[Array, "b h w c"], mu: Float[Array, "b h w c"], t: Int[Array, " b"]
+    ) -> Float[Array, "b h w c"]:
+        """Predict the noise.
+
+        Args:
+            x_t: Noisy states, in image units.
+            mu: Degraded images, in [0, 1].
+            t: Time steps.
+
+        Returns:
+            The noise in standard deviations, float32.
+
+        Raises:
+            ValueError: The decoder is not as deep as the encoder, or `width` is odd or below 4.
+        """
+        depth = len(self.encoder_blocks)
+        if len(self.decoder_blocks) != depth:
+            raise ValueError(
+                f"decoder_blocks: got {self.decoder_blocks}, expected {depth} numbers as in encoder_blocks"
+            )
+        _, h, w, c = x_t.shape
+        conv3x3 = partial(nn.Conv, kernel_size=(3, 3))
+        time = self._embed_time(t)
+
+        x = pad_to_multiple(jnp.concatenate([x_t - mu, mu], axis=-1), 2**depth, mode="constant")
+        x = conv3x3(self.width, dtype=self.dtype, name="intro")(x)
+        skips = []
+        for level, blocks in enumerate(self.encoder_blocks):
+            x = self._stage(x, time, blocks, f"encoder_{level}")
+            skips.append(x)
+            x = nn.Dense(2 * x.shape[-1], dtype=self.dtype, name=f"down_{level}")(space_to_depth(x))
+        x = self._stage(x, time, self.middle_blocks, "middle")
+        for level, blocks in enumerate(self.decoder_blocks):
+            x = nn.Dense(2 * x.shape[-1], use_bias=False, dtype=self.dtype, name=f"up_{level}")(x)
+            x = self._stage(depth_to_space(x) + skips.pop(), time, blocks, f"decoder_{level}")
+        return conv3x3(c, dtype=jnp.float32, name="ending")(x)[:, :h, :w, :]
+
+    def _embed_time(self, t: Int[Array, " b"]) -> Float[Array, "b d"]:
+        time = nn.Dense(8 * self.width, name="time_1")(sinusoidal_embedding(t, self.width))
+        return nn.Dense(4 * self.width, name="time_2")(simple_gate(time))
+
+    def _stage(self, x: Features, time: Float[Array, "b d"], blocks: int, name: str) -> Features:
+        if blocks == 0:
+            return x
+        stack = nn.scan(
+            NAFBlock,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=blocks,
+        )
+        return stack(self.norm_epsilon, self.dtype, name=name)(x, time)[0]

@@ -1,0 +1,143 @@
+"""The conditional U-Net with linear attention, the other published noise predictor."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from sel.models.layers import DType, Features, pad_to_multiple, sinusoidal_embedding
+
+HEADS, HEAD_DIM = 4, 32
+
+
+class ResBlock(nn.Module):
+    """Two 3 x 3 convolutions, the first scaled and shifted by time, around a shortcut.
+
+    y = silu(conv(silu(conv(x) (1 + scale) + shift))) + shortcut(x)
+    """
+
+    channels: int
+    dtype: DType
+
+    @nn.compact
+    def __call__(self, x: Features, time: Float[Array, "b d"]) -> Features:
+        """Transform a feature map, given the embedded time."""
+        conv3x3 = partial(nn.Conv, self.channels, (3, 3), use_bias=False, dtype=self.dtype)
+        modulation = nn.Dense(2 * self.channels, dtype=self.dtype, name="time")(nn.silu(time))[:, None, None, :]
+        scale, shift = jnp.split(modulation, 2, axis=-1)
+        y = nn.silu(conv3x3(name="conv1")(x) * (1 + scale) + shift)
+        y = nn.silu(conv3x3(name="conv2")(y))
+        if x.shape[-1] != self.channels:
+            x = nn.Dense(self.channels, use_bias=False, dtype=self.dtype, name="shortcut")(x)
+        return x + y
+
+
+class LinearAttention(nn.Module):
+    """Attention at a cost linear in the pixels: keys and values meet first, in a 32 x 32 matrix per head.
+
+        q = softmax_d(q) / sqrt(d),   k = softmax_n(k),   y = x + norm(out(q (k^T v / n)))
+
+    over the d = 32 features of a head and the n pixels.
+    """
+
+    norm_epsilon: float
+    dtype: DType
+
+    @nn.compact
+    def __call__(self, x: Features) -> Features:
+        """Add what every pixel gathers from all others."""
+        b, h, w, channels = x.shape
+        norm = partial(
+            nn.LayerNorm, epsilon=self.norm_epsilon, use_bias=False, use_fast_variance=False, dtype=self.dtype
+        )
+        qkv = nn.Dense(3 * HEADS * HEAD_DIM, use_bias=False, dtype=self.dtype, name="qkv")(norm(name="norm")(x))
+        q, k, v = jnp.unstack(qkv.astype(jnp.float32).reshape(b, h * w, 3, HEADS, HEAD_DIM), axis=2)
+        context = jnp.einsum("bnhd,bnhe->bhde", jax.nn.softmax(k, axis=1), v / (h * w))
+        y = jnp.einsum("bhde,bnhd->bnhe", context, jax.nn.softmax(q, axis=-1) * HEAD_DIM**-0.5)
+        y = nn.Dense(channels, dtype=self.dtype, name="out")(y.reshape(b, h, w, HEADS * HEAD_DIM))
+        return x + norm(name="out_norm")(y)
+
+
+class ConditionalUNet(nn.Module):
+    """U-Net that sees the noisy state, the degraded image and the time, and predicts the noise.
+
+    Works on [x_t - mu, mu], with two `ResBlock`s and one `LinearAttention` per level and concatenated skips. Images of
+    any size (reflected at the bottom and the right to a multiple of 2^depth, and cropped back) and any number of
+    channels. The defaults are the published size.
+
+    Weights start as truncated normals of variance 1 / fan_in (LeCun), biases at 0, norms at 1; the published code
+    starts from PyTorch's uniform defaults.
+
+    Attributes:
+        width: Channels at full resolution, doubled at each level; even, at least 4.
+        depth: Number of levels. The lowest one is not halved again, though images are padded as if it were.
+        norm_epsilon: Added to the variance in the layer norms. The published code uses 1e-5 in float32 and 1e-3 in any
+            other precision.
+        dtype: Precision of the computation. Parameters, norm statistics, attention, time embedding and output stay
+            float32.
+
+    Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023; the
+    attention, Shen et al., "Efficient Attention", WACV 2021.
+    """
+
+    width: int = 64
+    depth: int = 4
+    norm_epsilon: float = 1e-5
+    dtype: DType = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x_t: Float[Array, "b h w c"], mu: Float[Array, "b h w c"], t: Int[Array, " b"]
+    ) -> Float[Array, "b h w c"]:
+        """Predict the noise.
+
+        Args:
+            x_t: Noisy states, in image units.
+            mu: Degraded images, in [0, 1].
+            t: Time steps.
+
+        Returns:
+            The noise in standard deviations, float32.
+
+        Raises:
+            ValueError: `width` is odd or below 4.
+        """
+        _, h, w, c = x_t.shape
+        block = partial(ResBlock, dtype=self.dtype)
+        time = nn.Dense(4 * self.width, name="time_1")(sinusoidal_embedding(t, self.width))
+        time = nn.Dense(4 * self.width, name="time_2")(nn.gelu(time, approximate=False))
+
+        x = pad_to_multiple(jnp.concatenate([x_t - mu, mu], axis=-1), 2**self.depth, mode="reflect")
+        x = nn.Conv(self.width, (7, 7), use_bias=False, dtype=self.dtype, name="intro")(x)
+        first, skips = x, []
+        for level in range(self.depth):
+            x, new_skips = self._down(x, time, level)
+            skips += new_skips
+        x = block(x.shape[-1], name="middle_block1")(x, time)
+        x = LinearAttention(self.norm_epsilon, self.dtype, name="middle_attention")(x)
+        x = block(x.shape[-1], name="middle_block2")(x, time)
+        for level in range(self.depth):
+            x = self._up(x, time, level, (skips.pop(), skips.pop()))
+        x = block(self.width, name="ending_block")(jnp.concatenate([x, first], axis=-1), time)
+        return nn.Conv(c, (3, 3), dtype=jnp.float32, name="ending")(x)[:, :h, :w, :]
+
+    def _down(self, x: Features, time: Float[Array, "b d"], level: int) -> tuple[Features, list[Features]]:
+        channels, name = x.shape[-1], f"down_{level}"
+        x = early = ResBlock(channels, self.dtype, name=f"{name}_block1")(x, time)
+        x = ResBlock(channels, self.dtype, name=f"{name}_block2")(x, time)
+        x = late = LinearAttention(self.norm_epsilon, self.dtype, name=f"{name}_attention")(x)
+        resize = partial(nn.Conv, 2 * channels, dtype=self.dtype, name=f"{name}_resize")
+        if level == self.depth - 1:
+            return resize(kernel_size=(3, 3), use_bias=False)(x), [early, late]
+        return resize(kernel_size=(4, 4), strides=2, padding=1)(x), [early, late]
+
+    def _up(self, x: Features, time: Float[Array, "b d"], level: int, skips: tuple[Features, Features]) -> Features:
+        channels, name, last = x.shape[-1], f"up_{level}", level == self.depth - 1
+        x = ResBlock(channels, self.dtype, name=f"{name}_block1")(jnp.concatenate([x, skips[0]], axis=-1), time)
+        x = ResBlock(channels, self.dtype, name=f"{name}_block2")(jnp.concatenate([x, skips[1]], axis=-1), time)
+        x = LinearAttention(self.norm_epsilon, self.dtype, name=f"{name}_attention")(x)
+        if not last:
+            x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        return nn.Conv(channels // 2, (3, 3), use_bias=not last, dtype=self.dtype, name=f"{name}_resize")(x)

@@ -1,0 +1,150 @@
+"""The loop: batches in, steps bounded in flight, metrics and checkpoints out."""
+
+import json
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from sel.data import Pair, batches, training_dataset
+from sel.errors import UserError
+from sel.training import build
+from sel.training.checkpoint import Checkpoints
+from sel.training.optimizer import learning_rate, make_optimizer
+from sel.training.sharding import check_batch_size, make_mesh, replicate, shard_batch
+from sel.training.state import TrainState, init_state
+from sel.training.step import make_train_step
+
+Report = Callable[[int, dict[str, float]], None]
+
+# Steps whose results are not awaited yet. Unbounded, the host runs away from its devices: memory grows, and several CPU devices deadlock.
+_IN_FLIGHT = 8
+
+
+def train(config: Mapping[str, Any], workdir: Path, pairs: Sequence[Pair], report: Report) -> TrainState:
+    """Train to `config.num_steps`, from the last checkpoint in `workdir` if there is one.
+
+    Step n depends on the configuration and n alone, so that an interrupted run ends with the same parameters, bit for bit.
+
+    Args:
+      config: plain dictionaries, see `configs/default.py`.
+      workdir: gets `checkpoints/` and `metrics.jsonl`.
+      pairs: training pairs.
+      report: called after each step with its number, its loss and its gradient norm.
+
+    Returns:
+      The final state.
+
+    Raises:
+      UserError: for a wrong option, a folder of another run, or a loss that is not finite; checkpoints are left as they were.
+    """
+    check_batch_size(config["batch_size"])
+    build.check_loss_options(config)
+    mesh = make_mesh()
+    module, schedule, loss_fn = build.build_model(config), build.build_schedule(config), build.build_loss(config)
+    optimizer = make_optimizer(config["optimizer"], config["num_steps"])
+    step_fn = make_train_step(
+        module,
+        schedule,
+        loss_fn,
+        optimizer,
+        mesh,
+        ema_decay=config["ema"]["decay"],
+        ema_every=config["ema"]["every"],
+    )
+    key_init, key_steps = jax.random.split(jax.random.key(config["seed"]))
+    dataset = training_dataset(
+        pairs,
+        batch_size=config["batch_size"],
+        crop_size=config["data"]["crop_size"],
+        resize_chance=config["data"]["resize_chance"],
+        seed=config["seed"],
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    with Checkpoints(workdir, dict(config), config["checkpoint"]["keep"]) as checkpoints:
+        state = replicate(jax.jit(lambda key: init_state(module, optimizer, key))(key_init), mesh)
+        if checkpoints.latest is not None:
+            state = checkpoints.restore(state)
+        start = int(state.step)
+        record = _Record(workdir / "metrics.jsonl", config, start, report)
+        source = batches(dataset, start)
+        for step in range(start + 1, config["num_steps"] + 1):
+            state, metrics = step_fn(state, shard_batch(next(source), mesh), key_steps)
+            record.add(step, metrics)
+            if step % config["checkpoint"]["every"] == 0 or step == config["num_steps"]:
+                record.wait()
+                checkpoints.save(state)
+        source.close()
+    return state
+
+
+class _Record:
+    """Awaits the metrics of past steps, stops on one that is not finite, and writes their means as JSON lines.
+
+    A line covers the steps since the line before. One is also written at each checkpoint, so that the lines of a run that was
+    interrupted and continued are those of one that was not.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], start: int, report: Report):
+        self._path, self._report, self._start = path, report, start
+        self._every = (config["log_every"], config["checkpoint"]["every"])
+        self._last = config["num_steps"]
+        self._rate = learning_rate(config["optimizer"], config["num_steps"])
+        self._pending: deque[tuple[int, Any]] = deque()
+        self._done: list[dict[str, float]] = []
+        self._time = time.monotonic()
+        _keep_lines(path, start)
+
+    def add(self, step: int, metrics: Any) -> None:
+        self._pending.append((step, metrics))
+        if len(self._pending) > _IN_FLIGHT:
+            self._await_one()
+
+    def wait(self) -> None:
+        while self._pending:
+            self._await_one()
+
+    def _await_one(self) -> None:
+        step, metrics = self._pending.popleft()
+        values = {name: float(value) for name, value in metrics.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"the {name.replace('_', ' ')} of step {step} is {value}: training stopped. Checkpoints from before "
+                    f"step {step} are kept in {self._path.parent}. A lower config.optimizer.learning_rate may help"
+                )
+        self._done.append(values)
+        if step == self._last or any(step % every == 0 for every in self._every):
+            self._write(step)
+        self._report(step, values)
+
+    def _write(self, step: int) -> None:
+        now, count = time.monotonic(), len(self._done)
+        line = {name: sum(values[name] for values in self._done) / count for name in self._done[0]}
+        rates = {"learning_rate": float(self._rate(step - 1)), "steps_per_second": count / (now - self._time)}
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **line, **rates}) + "\n")
+        self._done, self._time = [], now
+
+
+def _keep_lines(path: Path, last_step: int) -> None:
+    """Drop the lines of steps that are done again, and one that was cut off by a crash."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= last_step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    os.replace(temporary, path)

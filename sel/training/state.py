@@ -1,0 +1,40 @@
+"""All that a training step changes: arrays only, so that it can be donated, sharded, saved and restored as it is."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn, struct
+from jaxtyping import Array, Int, PRNGKeyArray
+
+
+@struct.dataclass
+class TrainState:
+    """Parameters and what moves them.
+
+    Attributes:
+      step: steps done.
+      params: float32 parameters of the network.
+      average: their exponential moving average, which evaluation uses.
+      opt_state: the optimizer's own state.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    average: Any
+    opt_state: optax.OptState
+
+
+def init_params(module: nn.Module, key: PRNGKeyArray, channels: int = 3) -> Any:
+    """Fresh parameters; their shapes do not depend on the size of the images."""
+    image = jnp.zeros((1, 16, 16, channels))
+    return module.init(key, image, image, jnp.ones(1, jnp.int32))["params"]
+
+
+def init_state(module: nn.Module, optimizer: optax.GradientTransformation, key: PRNGKeyArray) -> TrainState:
+    """The state before the first step."""
+    params = init_params(module, key)
+    # A copy: the step donates its state, and one buffer must not be donated twice.
+    average = jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))

@@ -1,0 +1,182 @@
+"""Batches: a function of (seed, step) alone, mu and x0 cut alike, every pair once an epoch, split among processes."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from PIL import Image
+
+from sel.data import Pair, batches, training_dataset
+from sel.data.augment import Crop, cut, draw_crops, smallest_side
+from sel.errors import UserError
+
+
+def _pair(number: int, height: int = 12, width: int = 14) -> Pair:
+    """A pair whose pixels tell where they come from: row, column, pair; x0 is mu + 1."""
+    rows, columns = np.mgrid[:height, :width]
+    mu = np.stack([rows, columns, np.full_like(rows, number)], -1).astype(np.uint8)
+    return Pair(str(number), mu, mu + 1)
+
+
+PAIRS = tuple(_pair(i, 12 + i % 3, 14 + i % 2) for i in range(5))
+SETTINGS = {"batch_size": 4, "crop_size": 8, "seed": 7}
+
+
+def _equal(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("resize_chance", [0.0, 0.5])
+@pytest.mark.parametrize("prefetch", [0, 1, 5])
+def test_iterating_starting_late_and_indexing_agree_bit_for_bit(prefetch, resize_chance):
+    pairs = tuple(_pair(i, 16, 20) for i in range(5))
+    dataset = training_dataset(pairs, resize_chance=resize_chance, **SETTINGS)
+    iterator = batches(dataset, prefetch=prefetch)
+    iterated = [next(iterator) for _ in range(13)]  # 52 samples: ten epochs of five
+    iterator.close()
+    for start in (0, 1, 4, 5, 12):
+        late = batches(dataset, start, prefetch=prefetch)
+        for step in range(start, 13):
+            assert _equal(next(late), iterated[step])
+        late.close()
+    again = training_dataset(pairs, resize_chance=resize_chance, **SETTINGS)
+    for step in (12, 3, 7):
+        assert _equal(again[step], iterated[step])
+    far = batches(dataset, 10**12, prefetch=prefetch)
+    assert _equal(next(far), dataset[10**12])
+    far.close()
+
+
+def test_shapes_and_types_and_seed():
+    batch = training_dataset(PAIRS, **SETTINGS)[0]
+    assert sorted(batch) == ["mu", "x0"]
+    for images in batch.values():
+        assert images.shape == (4, 8, 8, 3)
+        assert images.dtype == np.uint8
+    other = training_dataset(PAIRS, **{**SETTINGS, "seed": 8})
+    dataset = training_dataset(PAIRS, **SETTINGS)
+    assert not any(_equal(dataset[step], other[step]) for step in range(4))
+    assert not any(_equal(dataset[0], dataset[step]) for step in range(1, 4))
+
+
+def test_both_images_are_cut_alike_from_one_pair():
+    dataset = training_dataset(PAIRS, **SETTINGS)
+    for step in range(10):
+        batch = dataset[step]
+        np.testing.assert_array_equal(batch["x0"], batch["mu"] + 1)
+        for mu in batch["mu"].astype(int):
+            assert np.ptp(mu[..., 2]) == 0
+            # A square of neighbouring pixels, whole rows and columns, in one of eight orientations.
+            assert sorted(np.unique(mu[..., 0], return_counts=True)[1]) == [8] * 8
+            assert np.ptp(mu[..., 0]) == np.ptp(mu[..., 1]) == 7
+            steps = {tuple(map(int, mu[1, 0, :2] - mu[0, 0, :2])), tuple(map(int, mu[0, 1, :2] - mu[0, 0, :2]))}
+            assert {tuple(map(abs, step)) for step in steps} == {(1, 0), (0, 1)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 7])
+def test_every_epoch_takes_each_pair_once_in_a_new_order(count):
+    pairs = tuple(_pair(i) for i in range(count))
+    dataset = training_dataset(pairs, batch_size=3, crop_size=8, seed=0)
+    order = np.concatenate([dataset[step]["mu"][:, 0, 0, 2] for step in range(4 * count)])
+    epochs = order.reshape(12, count)
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == {1: 1, 2: 2, 5: 12, 7: 12}[count]
+
+
+def test_all_orientations_and_corners_occur_evenly():
+    dataset = training_dataset((_pair(0, 9, 10),), batch_size=48, crop_size=8, seed=0)
+    images = np.concatenate([dataset[step]["mu"] for step in range(50)]).astype(int)
+    places = np.unique(images[..., :2].min((1, 2)), axis=0, return_counts=True)[1]
+    assert len(places) == 2 * 3
+    turned = np.unique((images[:, 0, 1, :2] - images[:, 0, 0, :2], images[:, 1, 0, :2] - images[:, 0, 0, :2]), axis=1)
+    assert turned.shape[1] == 8
+    for counts, kinds in ((places, 6),):
+        expected = len(images) / kinds
+        assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_processes_share_the_global_batch(process_count):
+    whole = training_dataset(PAIRS, resize_chance=0.0, **SETTINGS)
+    parts = [
+        training_dataset(PAIRS, process_index=i, process_count=process_count, **SETTINGS) for i in range(process_count)
+    ]
+    for step in (0, 1, 9):
+        joined = {name: np.concatenate([part[step][name] for part in parts]) for name in ("mu", "x0")}
+        assert _equal(joined, whole[step])
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(
+    seed=st.integers(0, 2**32 - 1), size=st.integers(1, 9), extra=st.tuples(st.integers(0, 6), st.integers(0, 6))
+)
+def test_crops_always_fit(seed, size, extra):
+    least = smallest_side(size, 0.5)
+    image = np.zeros((least + extra[0], least + extra[1], 3), np.uint8)
+    for crop in draw_crops(np.random.default_rng(seed), [image.shape[:2]] * 16, size, 0.5):
+        scale = 5 / 4 if crop.shrink else 1
+        assert 0 <= crop.top <= (crop.top + size) * scale <= image.shape[0]
+        assert 0 <= crop.left <= (crop.left + size) * scale <= image.shape[1]
+        assert cut(image, crop, size).shape == (size, size, 3)
+
+
+def test_a_shrunk_crop_is_a_crop_of_the_shrunk_image():
+    image = np.random.default_rng(0).integers(0, 256, (40, 55, 3), np.uint8)
+    shrunk = np.asarray(Image.fromarray(image).resize((44, 32), Image.Resampling.BICUBIC))
+    for top, left in ((0, 0), (3, 7), (16, 28)):
+        crop = Crop(top=top, left=left, turns=0, mirror=False, shrink=True)
+        # The same weights computed from another origin: one level from rounding.
+        difference = cut(image, crop, 16).astype(int) - shrunk[top : top + 16, left : left + 16]
+        assert np.abs(difference).max() <= 1
+
+
+def test_resizing_happens_with_its_chance():
+    draws = draw_crops(np.random.default_rng(0), [(40, 40)] * 4000, 8, 0.2)
+    assert abs(np.mean([crop.shrink for crop in draws]) - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 4000)
+    assert not any(crop.shrink for crop in draw_crops(np.random.default_rng(0), [(40, 40)] * 400, 8, 0.0))
+
+
+def test_turns_and_mirror_by_definition():
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    for turns in range(4):
+        turned = np.rot90(image, turns)
+        np.testing.assert_array_equal(cut(image, Crop(0, 0, turns, False, False), 2), turned)
+        np.testing.assert_array_equal(cut(image, Crop(0, 0, turns, True, False), 2), turned[:, ::-1])
+
+
+def test_images_smaller_than_the_crop_are_named():
+    with pytest.raises(
+        UserError,
+        match="2 of 5 pairs are too small for crops of 13 pixels, which need at least 13 x 13; the first is 0, 12 x 14",
+    ):
+        training_dataset(PAIRS, **{**SETTINGS, "crop_size": 13})
+    with pytest.raises(UserError, match=r"shrunk to 0.8 \(resize_chance 0.2\), which need at least 13 x 13"):
+        training_dataset(PAIRS, resize_chance=0.2, **{**SETTINGS, "crop_size": 10})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"crop_size": 0}, "crop_size"),
+        ({"resize_chance": 1.5}, "resize_chance"),
+        ({"resize_chance": float("nan")}, "resize_chance"),
+        ({"process_index": 2, "process_count": 2}, "process_index"),
+        ({"process_index": -1}, "process_index"),
+        ({"process_count": 3}, "multiple of process_count"),
+        ({"seed": -1}, "[Ss]eed"),
+        ({"seed": 2**32}, "[Ss]eed"),
+    ],
+)
+def test_wrong_arguments_are_named(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        training_dataset(PAIRS, **{**SETTINGS, **wrong})
+
+
+def test_no_pairs_and_negative_steps():
+    with pytest.raises(ValueError, match="pairs is empty"):
+        training_dataset((), **SETTINGS)
+    with pytest.raises(ValueError, match="at least 0, got -1 and 4"):
+        batches(training_dataset(PAIRS, **SETTINGS), -1)
+    with pytest.raises(ValueError, match="at least 0, got 0 and -2"):
+        batches(training_dataset(PAIRS, **SETTINGS), prefetch=-2)

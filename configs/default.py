@@ -4,6 +4,7 @@ A value is changed on the command line by its key: `--config.loss.num_bins=16`.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -36,6 +37,7 @@ def get_config() -> ConfigDict:
     config.loss.kernel = "logistic"
     config.loss.windows = (1, 3, 5)
     config.loss.variant = "corrected"
+    config.loss.implementation = placeholder(str)  # sparse, dense, or None: sparse on CPU, dense elsewhere
     # x_{t-1} is compared, which is noisy: clipping it to (0, 1) would leave dark pixels without gradient.
     config.loss.value_range = (-0.3, 1.3)
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """A network of 0.3 M parameters on 64 x 64 crops."""
     config = get_default()
-    config.num_steps = 600
+    config.num_steps = 400
     config.model.width = 16
     config.loss.num_bins = 16
     config.optimizer.learning_rate = 2e-3
@@ -22,6 +22,5 @@ def get_config() -> ConfigDict:
     config.data.resize_chance = 0.0
     config.data.darkenings = 8
     config.data.validation_size = 256  # validation photographs are reduced to this length of their longer side
-    config.diffusion.num_steps = 50
     config.checkpoint.every = 200
     return config

@@ -8,6 +8,7 @@ from skimage.color import rgb2xyz, xyz2rgb
 
 from sel.data import darken, linear_to_srgb, srgb_to_linear
 
+fast_darken = jax.jit(darken)
 KEY = jax.random.key(0)
 STEP = 1 / 255
 
@@ -49,10 +50,10 @@ def test_srgb_gradients_are_finite_everywhere():
 
 def test_full_exposure_without_noise_changes_nothing_but_the_quantisation():
     levels = jnp.arange(256, dtype=jnp.float32).reshape(16, 16, 1) * STEP
-    same = darken(KEY, levels, exposure=1.0, shot_noise=0.0, read_noise=0.0)
+    same = fast_darken(KEY, levels, exposure=1.0, shot_noise=0.0, read_noise=0.0)
     np.testing.assert_array_equal(jnp.round(same * 255), jnp.round(levels * 255))
     x0 = jax.random.uniform(KEY, (2, 9, 7, 3))
-    mu = darken(KEY, x0, exposure=1.0, shot_noise=0.0, read_noise=0.0)
+    mu = fast_darken(KEY, x0, exposure=1.0, shot_noise=0.0, read_noise=0.0)
     assert float(jnp.abs(mu - x0).max()) <= STEP / 2 + 1e-6
     np.testing.assert_allclose(mu * 255, jnp.round(mu * 255), atol=1e-4)
 
@@ -61,7 +62,7 @@ def test_exposure_acts_in_linear_light_and_is_monotone():
     x0 = jax.random.uniform(KEY, (8, 9, 3))
     previous = np.zeros(x0.shape)
     for exposure in (0.05, 0.1, 0.3, 0.7, 1.0):
-        mu = darken(KEY, x0, exposure=exposure, shot_noise=0.0, read_noise=0.0)
+        mu = fast_darken(KEY, x0, exposure=exposure, shot_noise=0.0, read_noise=0.0)
         expected = _srgb_oracle(exposure * _linear_oracle(x0))
         assert np.abs(np.asarray(mu) - expected).max() <= STEP / 2 + 1e-6
         assert np.all(np.asarray(mu) >= previous)
@@ -74,7 +75,7 @@ def test_exposure_acts_in_linear_light_and_is_monotone():
 def test_mean_and_variance_follow_the_signal(level, shot, read):
     exposure, count = 0.5, 200_000
     x0 = jnp.full((count, 1, 1), level)
-    mu = darken(KEY, x0, exposure=exposure, shot_noise=shot, read_noise=read)
+    mu = fast_darken(KEY, x0, exposure=exposure, shot_noise=shot, read_noise=read)
     light = _linear_oracle(np.asarray(mu))
     signal = exposure * _linear_oracle(np.float32(level))
     variance = shot * signal + read**2
@@ -89,39 +90,41 @@ def test_mean_and_variance_follow_the_signal(level, shot, read):
 
 def test_flat_images_are_safe_and_black_clips_to_half_a_gaussian():
     for level in (0.0, 1.0):
-        mu = darken(KEY, jnp.full((2, 8, 8, 3), level), exposure=0.1, shot_noise=1e-3, read_noise=1e-3)
+        mu = fast_darken(KEY, jnp.full((2, 8, 8, 3), level), exposure=0.1, shot_noise=1e-3, read_noise=1e-3)
         assert np.all(np.isfinite(mu))
         assert float(mu.min()) >= 0
         assert float(mu.max()) <= 1
-    black = darken(KEY, jnp.zeros((100, 100, 1)), exposure=0.1, shot_noise=1e-3, read_noise=0.01)
+    black = fast_darken(KEY, jnp.zeros((100, 100, 1)), exposure=0.1, shot_noise=1e-3, read_noise=0.01)
     # Below black is cut: half of the values, and those that the rounding takes to 0 (linear below 0.5/255/12.92).
     cut = 0.5 + 0.5 * 0.012  # Phi(1.52e-4 / 0.01) - 1/2 = 0.006
     assert abs(float((black == 0).mean()) - cut) < 5 * 0.5 / 100
-    np.testing.assert_array_equal(darken(KEY, jnp.zeros((4, 4, 3)), exposure=0.1, shot_noise=1e-3, read_noise=0.0), 0)
+    np.testing.assert_array_equal(
+        fast_darken(KEY, jnp.zeros((4, 4, 3)), exposure=0.1, shot_noise=1e-3, read_noise=0.0), 0
+    )
 
 
 def test_noise_is_independent_across_pixels_channels_and_images_and_keyed():
     x0 = jnp.full((2, 64, 64, 3), 0.7)
-    mu = np.asarray(darken(KEY, x0, exposure=0.5, shot_noise=2e-3, read_noise=0.0))
+    mu = np.asarray(fast_darken(KEY, x0, exposure=0.5, shot_noise=2e-3, read_noise=0.0))
     samples = np.stack([mu[0, ..., 0], mu[0, ..., 1], mu[1, ..., 0], np.roll(mu[0, ..., 0], 1, 0)]).reshape(4, -1)
     correlation = np.corrcoef(samples) - np.eye(4)
     assert np.abs(correlation).max() < 5 / np.sqrt(samples.shape[1])
-    np.testing.assert_array_equal(darken(KEY, x0, exposure=0.5, shot_noise=2e-3, read_noise=0.0), mu)
-    assert np.any(darken(jax.random.key(1), x0, exposure=0.5, shot_noise=2e-3, read_noise=0.0) != mu)
+    np.testing.assert_array_equal(fast_darken(KEY, x0, exposure=0.5, shot_noise=2e-3, read_noise=0.0), mu)
+    assert np.any(fast_darken(jax.random.key(1), x0, exposure=0.5, shot_noise=2e-3, read_noise=0.0) != mu)
 
 
 def test_parameters_per_image():
     x0 = jax.random.uniform(KEY, (3, 5, 6, 3))
     exposures = jnp.array([0.1, 0.4, 1.0])
-    together = darken(KEY, x0, exposure=exposures, shot_noise=0.0, read_noise=jnp.zeros(3))
+    together = fast_darken(KEY, x0, exposure=exposures, shot_noise=0.0, read_noise=jnp.zeros(3))
     for i in range(3):
-        alone = darken(KEY, x0[i], exposure=float(exposures[i]), shot_noise=0.0, read_noise=0.0)
+        alone = fast_darken(KEY, x0[i], exposure=float(exposures[i]), shot_noise=0.0, read_noise=0.0)
         np.testing.assert_allclose(together[i], alone, atol=1e-6)
     keys = jax.random.split(KEY, 3)
-    mapped = jax.jit(jax.vmap(lambda k, x, e: darken(k, x, exposure=e, shot_noise=1e-3, read_noise=0.0)))(
+    mapped = jax.jit(jax.vmap(lambda k, x, e: fast_darken(k, x, exposure=e, shot_noise=1e-3, read_noise=0.0)))(
         keys, x0, exposures
     )
-    alone = darken(keys[1], x0[1], exposure=0.4, shot_noise=1e-3, read_noise=0.0)
+    alone = fast_darken(keys[1], x0[1], exposure=0.4, shot_noise=1e-3, read_noise=0.0)
     # Compiled together or apart, the last bit of a value may differ, and with it the rounding to 8 bits.
     assert float(jnp.abs(mapped[1] - alone).max()) <= STEP + 1e-6
 

@@ -90,9 +90,7 @@ def test_all_orientations_and_corners_occur_evenly():
     assert len(places) == 2 * 3
     turned = np.unique((images[:, 0, 1, :2] - images[:, 0, 0, :2], images[:, 1, 0, :2] - images[:, 0, 0, :2]), axis=1)
     assert turned.shape[1] == 8
-    for counts, kinds in ((places, 6),):
-        expected = len(images) / kinds
-        assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
+    assert np.abs(places - len(images) / 6).max() < 5 * np.sqrt(len(images) / 6)
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])
@@ -164,8 +162,7 @@ def test_images_smaller_than_the_crop_are_named():
         ({"process_index": 2, "process_count": 2}, "process_index"),
         ({"process_index": -1}, "process_index"),
         ({"process_count": 3}, "multiple of process_count"),
-        ({"seed": -1}, "[Ss]eed"),
-        ({"seed": 2**32}, "[Ss]eed"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )
 def test_wrong_arguments_are_named(wrong, words):

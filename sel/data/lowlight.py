@@ -6,6 +6,7 @@ the sensor saturates.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -85,12 +86,12 @@ def darken(key: PRNGKeyArray, x0: Image, *, exposure: ArrayLike, shot_noise: Arr
 
 
 def _per_image(name: str, value: ArrayLike, batch: tuple[int, ...]) -> Float[Array, "*batch 1 1 1"]:
-    value = jnp.asarray(value, jnp.float32)
-    if value.shape not in ((), batch):
-        raise ValueError(f"{name} must be a number or of shape {batch}, one per image, got shape {value.shape}")
     if not isinstance(value, jax.core.Tracer):
-        if name == "exposure" and not bool(jnp.all((value > 0) & (value <= 1))):
+        known = np.asarray(value)
+        if name == "exposure" and not np.all((known > 0) & (known <= 1)):
             raise ValueError(f"exposure must lie in (0, 1], got {value}")
-        if name != "exposure" and not bool(jnp.all((value >= 0) & jnp.isfinite(value))):
+        if name != "exposure" and not np.all((known >= 0) & np.isfinite(known)):
             raise ValueError(f"{name} must be finite and at least 0, got {value}")
-    return jnp.broadcast_to(value, batch)[..., None, None, None]
+    if np.shape(value) not in ((), batch):
+        raise ValueError(f"{name} must be a number or of shape {batch}, one per image, got shape {np.shape(value)}")
+    return jnp.broadcast_to(jnp.asarray(value, jnp.float32), batch)[..., None, None, None]

@@ -35,7 +35,7 @@ def training_dataset(
         pairs: Decoded pairs.
         batch_size: Images per step over all processes.
         crop_size: Side of the squares in pixels; the published training uses 128.
-        seed: Seed of order and crops, in 0..2^32 - 1.
+        seed: Seed of order and crops, at least 0.
         resize_chance: Probability in [0, 1] that a pair is shrunk to 0.8 before it is cut; published: 0.2.
         process_index: Which part of the global batch to yield.
         process_count: Number of equal parts.
@@ -48,7 +48,7 @@ def training_dataset(
         UserError: An image is smaller than the crop (times 1.25 with resizing).
         ValueError: An argument is out of range.
     """
-    _check_arguments(batch_size, crop_size, resize_chance, process_index, process_count)
+    _check_arguments(batch_size, crop_size, seed, resize_chance, process_index, process_count)
     if not pairs:
         raise ValueError("pairs is empty: there is nothing to train on")
     _check_sizes(pairs, crop_size, resize_chance)
@@ -98,10 +98,12 @@ def batches(
 
 
 def _check_arguments(
-    batch_size: int, crop_size: int, resize_chance: float, process_index: int, process_count: int
+    batch_size: int, crop_size: int, seed: int, resize_chance: float, process_index: int, process_count: int
 ) -> None:
     if batch_size < 1 or crop_size < 1:
         raise ValueError(f"batch_size and crop_size must be at least 1, got {batch_size} and {crop_size}")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
     if not 0 <= resize_chance <= 1:
         raise ValueError(f"resize_chance must lie in [0, 1], got {resize_chance}")
     if not 0 <= process_index < process_count:

@@ -19,6 +19,7 @@ from sel.errors import UserError
 
 TRAINING = ("astronaut.png", "motorcycle_left.png", "rocket.jpg")
 VALIDATION = ("chelsea.png", "coffee.png")
+VALIDATION_SEED = 2404_09735
 
 _darken = jax.jit(darken, static_argnames=("shot_noise", "read_noise"))
 
@@ -61,11 +62,11 @@ def sample_pairs(
     for number, file in enumerate(TRAINING):
         x0 = _photograph(file)
         for i in range(darkenings):
-            key_exposure, key_noise = jax.random.split(jax.random.fold_in(key, number * darkenings + i))
+            key_exposure, key_noise = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, number), i))
             drawn = jnp.exp(jax.random.uniform(key_exposure, minval=np.log(low), maxval=np.log(high)))
             training.append(_pair(f"{Path(file).stem}-{i}", key_noise, x0, float(drawn), shot_noise, read_noise))
     for number, file in enumerate(VALIDATION):
-        key_noise = jax.random.fold_in(jax.random.key(0), number)
+        key_noise = jax.random.fold_in(jax.random.key(VALIDATION_SEED), number)
         middle = float(np.sqrt(low * high))
         validation.append(_pair(Path(file).stem, key_noise, _photograph(file), middle, shot_noise, read_noise))
     return tuple(training), tuple(validation)

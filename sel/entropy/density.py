@@ -19,9 +19,8 @@ from sel.entropy.neighborhood import pad_planes, window_sums
 # Intensity and neighbour mean of every pixel, in bin units.
 Field = tuple[Float[Array, "n h w"], Float[Array, "n h w"]]
 
-# Elements worked on together: those of one bin's slab of the joint density (64 MiB in float32), and those of a table of weights.
+# Elements of one bin's slab of the joint density that are worked on together: 64 MiB in float32.
 _SLAB = 2**24
-_TABLE = 2**19
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,10 @@ class Estimator:
     windows: tuple[int, ...]
     published: bool = False
 
-    @property
-    def reach(self) -> int:
-        """How far a window sees beyond its centre."""
-        return max(self.windows) // 2
+    def joint_windows(self, divergence: Divergence) -> tuple[int, ...]:
+        """The windows whose densities are needed in full: a 1 x 1 window has P_ab = p_a r_b, and most divergences factor with it."""
+        factored = not self.published and divergence.combine is not None
+        return tuple(k for k in self.windows if not (factored and k == 1))
 
     def weights(self, u: Float[Array, "*pixels"], bandwidth: Any, axis: int = -1) -> Float[Array, "..."]:
         """Weight of every bin for every pixel; the joint density of one pixel is the outer product of its two sets of weights."""
@@ -53,12 +52,28 @@ class Estimator:
             return kernel_values(u, **options) / jnp.sqrt(0.5 * bandwidth)
         return bin_weights(u, **options)
 
-    def shares(self, mask: Float[Array, "*n s s2"]) -> tuple[Float[Array, "*n t t2"], ...]:
-        """1 / (pixels that count) for every window; `mask` is padded by `reach`."""
-        counts = window_sums(mask, self.windows, (-2, -1))
+    def shares(
+        self, mask: Float[Array, "*n s s2"], windows: tuple[int, ...]
+    ) -> tuple[Float[Array, "*n t t2"], ...]:
+        """1 / (pixels that count) for every window; `mask` is padded by the reach of the largest."""
+        counts = window_sums(mask, windows, (-2, -1)) if windows else ()
         if self.published:
-            return tuple(jnp.full_like(c, 1 / k**2) for k, c in zip(self.windows, counts, strict=True))
+            return tuple(jnp.full_like(c, 1 / k**2) for k, c in zip(windows, counts, strict=True))
         return tuple(1 / jnp.maximum(c, 1) for c in counts)
+
+
+def factored_total(divergence: Divergence, first: Any, second: Any, axis: Any) -> Float[Array, "h w"]:
+    """sum_ab term(p_a r_b, ...) from sums over one axis of bins each, which is 0 in `first` and `axis` in `second`.
+
+    For example sum_ab sqrt(P_ab Q_ab) = (sum_a sqrt(p_a q_a)) (sum_b sqrt(r_b s_b)), and relative entropy adds over the factors.
+    """
+    return divergence.combine(divergence.term(*first).sum(0), divergence.term(*second).sum(axis))
+
+
+def in_order(windows: tuple[int, ...], joint: tuple[int, ...], totals: Any, single: Any) -> tuple[Any, ...]:
+    """Totals of all windows in the order asked for, from those computed jointly and that of the 1 x 1 window."""
+    by_size = {1: single, **dict(zip(joint, totals, strict=True))}
+    return tuple(by_size[k] for k in windows)
 
 
 def density_sums(
@@ -91,47 +106,30 @@ def density_sums(
 
 
 def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):
-    windows, num_bins = estimator.windows, estimator.num_bins
-    padded = pad_planes(mask, estimator.reach)
-    shares = [share[..., None] for share in estimator.shares(padded)]
-    fields = [(pad_planes(u, estimator.reach), pad_planes(v, estimator.reach)) for u, v in fields]
-    first = [estimator.weights(u, bandwidth, axis=0) * padded[None] for u, _ in fields]
+    first = [estimator.weights(u, bandwidth, axis=0) * mask[None] for u, _ in fields]
     second = [estimator.weights(v, bandwidth) for _, v in fields]
+    windows = estimator.joint_windows(divergence)
+    if not windows:
+        return in_order(estimator.windows, (), (), factored_total(divergence, first, second, -1))
+    margin = max(windows) // 2
+    shares = [share[..., None] for share in estimator.shares(pad_planes(mask, margin), windows)]
 
     @jax.checkpoint
     def add_bin(totals, rows):
-        densities = [window_sums(p[..., None] * r, windows, (-3, -2)) for p, r in zip(rows, second, strict=True)]
-        terms = (
-            divergence.term(*(s * d for d in pair))
-            for s, pair in zip(shares, zip(*densities, strict=True), strict=True)
-        )
+        joint = [p[..., None] * r for p, r in zip(rows, second, strict=True)]
+        padded = (jnp.pad(x, [(margin, margin), (margin, margin), (0, 0)]) for x in joint)
+        by_image = [window_sums(x, windows, (0, 1)) for x in padded]
+        terms = [
+            divergence.term(*(share * density for density in densities))
+            for share, densities in zip(shares, zip(*by_image, strict=True), strict=True)
+        ]
         return tuple(total + term.sum(-1) for total, term in zip(totals, terms, strict=True)), None
 
     # zeros_like: under shard_map the sums have to vary over the mesh from the start, as the fields do
     zeros = tuple(jnp.zeros_like(fields[0][0], shape=mask.shape) for _ in windows)
-    totals, _ = lax.scan(add_bin, zeros, first, length=num_bins)
-    return totals
-
-
-def product_sums(
-    fields: tuple[Field, ...], bandwidth: Float[Array, " n"], *, estimator: Estimator, divergence: Divergence
-) -> Float[Array, "n h w"]:
-    """`density_sums` for a 1 x 1 window, where P_ab = p_a r_b: two sums over L bins instead of one over L^2.
-
-    For example sum_ab sqrt(P_ab Q_ab) = (sum_a sqrt(p_a q_a)) (sum_b sqrt(r_b s_b)), and relative entropy adds over the factors.
-    """
-    shape = fields[0][0].shape
-    pixels = jnp.broadcast_to(bandwidth[:, None, None], shape).reshape(-1)
-
-    @jax.checkpoint
-    def pixel_sum(args):
-        (us, vs), h = args
-        u, v = (divergence.term(*(estimator.weights(x, h) for x in factor)).sum() for factor in (us, vs))
-        return divergence.combine(u, v)
-
-    factors = tuple(tuple(x.reshape(-1) for x in factor) for factor in zip(*fields, strict=True))
-    chunk = max(1, _TABLE // estimator.num_bins)
-    return lax.map(pixel_sum, (factors, pixels), batch_size=chunk).reshape(shape)
+    totals, _ = lax.scan(add_bin, zeros, first)
+    single = factored_total(divergence, first, second, -1) if len(windows) < len(estimator.windows) else None
+    return in_order(estimator.windows, windows, totals, single)
 
 
 def global_densities(

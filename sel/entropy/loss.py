@@ -6,11 +6,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from sel.entropy import density, sparse
 from sel.entropy.density import Estimator, Field
-from sel.entropy.divergence import DIVERGENCES, PUBLISHED, SHANNON, Divergence
+from sel.entropy.divergence import DIVERGENCES, PUBLISHED, SHANNON
 from sel.entropy.kernels import KERNELS
 from sel.entropy.neighborhood import clip, neighbor_mean, neighbor_sum, pad_planes, window_sums
 
@@ -138,9 +139,10 @@ def joint_density(
     if windows == "global":
         (result,) = density.global_densities((field,), mask, widths, estimator=estimator)
         return result.reshape(*batch, c, num_bins, num_bins).astype(images.dtype)
-    padded = pad_planes(mask, estimator.reach)
-    shares = estimator.shares(padded)
-    u, v = (jax.vmap(estimator.weights)(pad_planes(x, estimator.reach), widths) for x in field)
+    margin = max(estimator.windows) // 2
+    padded = pad_planes(mask, margin)
+    shares = estimator.shares(padded, estimator.windows)
+    u, v = (jax.vmap(estimator.weights)(pad_planes(x, margin), widths) for x in field)
     outer = (u * padded[..., None])[..., :, None] * v[..., None, :]
     sums = window_sums(outer, estimator.windows, (-4, -3))
     densities = jnp.stack([share[..., None, None] * total for share, total in zip(shares, sums, strict=True)])
@@ -161,29 +163,15 @@ def _measure(
         densities = density.global_densities(fields, mask, widths, estimator=estimator)
         values = divergence.finish(divergence.term(*densities).sum((-2, -1)))
         return values.reshape(*batch, c).mean(-1).astype(images[0].dtype)
-    totals = _window_totals(fields, mask, widths, estimator, divergence, implementation)
+    if implementation is None:
+        implementation = "sparse" if jax.default_backend() == "cpu" else "dense"
+    density_sums = _choose("implementation", implementation, _IMPLEMENTATIONS)
+    totals = density_sums(fields, mask, widths, estimator=estimator, divergence=divergence)
     values = sum(divergence.finish(total) for total in totals) / len(totals) * mask
     values, mask = (jnp.moveaxis(x.reshape(*batch, c, h, w), -3, -1) for x in (values, mask))
     if not return_map:
         values = values.sum((-3, -2, -1)) / jnp.maximum(mask.sum((-3, -2, -1)), 1)
     return values.astype(images[0].dtype)
-
-
-def _window_totals(fields, mask, widths, estimator, divergence: Divergence, implementation):
-    """Totals over the bins for every window: of 1 x 1 windows by factors where the divergence allows it, of the others together."""
-    if implementation is None:
-        implementation = "sparse" if jax.default_backend() == "cpu" else "dense"
-    density_sums = _choose("implementation", implementation, _IMPLEMENTATIONS)
-    factored = not estimator.published and divergence.combine is not None
-    joint = tuple(k for k in estimator.windows if not (factored and k == 1))
-    totals = []
-    if joint:
-        wide = Estimator(estimator.num_bins, estimator.kernel, joint, estimator.published)
-        totals += density_sums(fields, mask, widths, estimator=wide, divergence=divergence)
-    if len(joint) < len(estimator.windows):
-        single = density.product_sums(fields, widths, estimator=estimator, divergence=divergence)
-        totals += [single] * (len(estimator.windows) - len(joint))
-    return totals
 
 
 def _fields(images, estimator: Estimator, bandwidth, neighbor_weights, value_range, where):
@@ -195,7 +183,7 @@ def _fields(images, estimator: Estimator, bandwidth, neighbor_weights, value_ran
     if jnp.ndim(bandwidth) != 0 or (not isinstance(bandwidth, jax.core.Tracer) and not float(bandwidth) > 0):
         raise ValueError(f"bandwidth must be one positive number of bins, found {bandwidth!r}")
     fields = tuple(_field(x, where, mask, weights, value_range, estimator) for x in images)
-    return fields, mask, jnp.full(mask.shape[:1], bandwidth, dtype)
+    return fields, mask, jnp.full(mask.shape[:1], lax.stop_gradient(bandwidth), dtype)
 
 
 def _field(image, where, mask, weights, value_range, estimator) -> Field:

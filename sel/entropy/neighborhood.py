@@ -66,6 +66,11 @@ def window_sums(
     return tuple(centred_sum(row, k, reach, axes[0]) for row, k in zip(rows, sizes, strict=True))
 
 
+def crop(x: Float[Array, "..."], margin: int, axis: int) -> Float[Array, "..."]:
+    """Drop `margin` slices at both ends of an axis."""
+    return lax.slice_in_dim(x, margin, x.shape[axis] - margin, axis=axis)
+
+
 def pad_planes(x: Float[Array, "*n h w"], margin: int) -> Float[Array, "*n s t"]:
     """Zeros around the last two axes."""
     return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(margin, margin)] * 2)

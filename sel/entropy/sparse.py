@@ -1,7 +1,7 @@
 """The same sums as `density.density_sums` on small tiles, visiting only the bins that some pixel of the tile is near.
 
 At bandwidth h = 0.5 a logistic kernel falls by e^2 with each bin, and a pixel's intensity is close to the mean of its neighbours: of the L^2
-bins of a tile most are empty, and more of them the larger L is. The bins (a, b) are grouped in blocks of one a and up to 32 b. A block is
+bins of a tile most are empty, and more of them the larger L is. The bins (a, b) are grouped in blocks of one a and 8 b. A block is
 visited if the pixels of the tile, all together, put more than `_SKIP` of one pixel's mass there in either image. Everything of a tile
 fits in the processor's cache. The gradient is written by hand and computes the densities again.
 """
@@ -13,13 +13,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from sel.entropy import density
-from sel.entropy.density import Estimator, Field
+from sel.entropy.density import Estimator, Field, factored_total, in_order
 from sel.entropy.divergence import Divergence
-from sel.entropy.neighborhood import centred_sum, centred_sums, pad_planes
+from sel.entropy.neighborhood import centred_sum, centred_sums, crop
 
 _TILE = 32
-_BLOCK = 32
+_BLOCK = 8
 _SKIP = 1e-6
 
 
@@ -36,8 +35,10 @@ def density_sums(
     size = min(_TILE, max(h, w))
     rows, columns = -(-h // size), -(-w // size)
 
+    reach = max(estimator.joint_windows(divergence), default=1) // 2
+
     def tiles(x):
-        return _split(x, size, rows, columns, estimator.reach)
+        return _split(x, size, rows, columns, reach)
 
     tiled = (jax.tree.map(tiles, fields), tiles(mask), jnp.repeat(bandwidth, rows * columns))
     sums = _tile_sums(*tiled, estimator, divergence)
@@ -86,7 +87,7 @@ def _tile_sums_bwd(estimator, divergence, residuals, cotangents):
         lambda tile: _backward(*tile, estimator, divergence, moved), (fields, mask, bandwidth, cotangents)
     )
     gradients = dict(zip(moved, gradients, strict=True))
-    return tuple(gradients.get(i, (None, None)) for i in range(len(fields))), None, None
+    return tuple(tuple(gradients.get(i, (None, None))) for i in range(len(fields))), None, None
 
 
 _tile_sums.defvjp(_tile_sums_fwd, _tile_sums_bwd, symbolic_zeros=True)
@@ -108,99 +109,133 @@ def _apart(go, compute, *operands):
 
 
 def _tables(fields, mask, bandwidth, estimator):
-    """Weights of the bins for one tile: of a, [l, s, s], zero outside the mask, and of b in blocks, [blocks, s, s, block]."""
+    """Weights of the bins of one tile: of a, [l, s, s], zero outside the mask, and of b in blocks, [blocks, s, block, s].
+
+    Bins stand between rows and columns so that the innermost loops run over the columns of the tile, however small a block is.
+    """
     first = [estimator.weights(u, bandwidth, axis=0) * mask[None] for u, _ in fields]
-    second = [_blocks(estimator.weights(v, bandwidth)) for _, v in fields]
+    second = [_blocks(estimator.weights(v, bandwidth, axis=1)) for _, v in fields]
     return first, second
 
 
 def _blocks(weights):
-    size = min(_BLOCK, weights.shape[-1])
-    weights = jnp.pad(weights, [(0, 0), (0, 0), (0, -weights.shape[-1] % size)])
-    return jnp.moveaxis(weights.reshape(*weights.shape[:2], -1, size), 2, 0)
+    rows, bins, columns = weights.shape
+    weights = jnp.pad(weights, [(0, 0), (0, -bins % _BLOCK), (0, 0)])
+    return jnp.moveaxis(weights.reshape(rows, -1, _BLOCK, columns), 1, 0)
 
 
 def _worklist(first, second):
     """The blocks that hold mass, as indices a * blocks + block with the live ones in front, and how many are live."""
     masses = [
-        p.reshape(p.shape[0], -1) @ r.sum(-1).reshape(r.shape[0], -1).T for p, r in zip(first, second, strict=True)
+        p.reshape(p.shape[0], -1) @ r.sum(2).reshape(r.shape[0], -1).T for p, r in zip(first, second, strict=True)
     ]
     live = functools.reduce(jnp.maximum, masses).ravel() > _SKIP
     return jnp.argsort(~live), live.sum()
 
 
-def _block_densities(go, rows, columns, windows, shares):
-    """Joint densities of one block of bins, for each window a tuple over the images."""
+def _block_densities(go, first, second, windows, shares):
+    """Joint densities of one block of bins: for each window, a tuple over the images."""
+
+    def row_sums(first, second):
+        return [centred_sums(p[:, None] * r, windows, 0) for p, r in zip(first, second, strict=True)]
+
+    images = _apart(go, row_sums, first, second)
     reach = max(windows) // 2
-    summed = _apart(
-        go,
-        lambda rows, columns: [centred_sums(p[..., None] * r, windows, 1) for p, r in zip(rows, columns, strict=True)],
-        rows,
-        columns,
-    )
     return [
-        tuple(share * centred_sum(image[i], k, reach, 0) for image in summed)
+        tuple(share * centred_sum(image[i], k, reach, 2) for image in images)
         for i, (k, share) in enumerate(zip(windows, shares, strict=True))
     ]
 
 
+def _inner(first, second, windows):
+    """The tables without the surroundings of the tile."""
+    reach = max(windows, default=1) // 2
+    first = [crop(crop(p, reach, 1), reach, 2) for p in first]
+    return first, [crop(crop(r, reach, 1), reach, 3) for r in second]
+
+
+def _single_total(first, second, windows, divergence):
+    return factored_total(divergence, *_inner(first, second, windows), (0, 2))
+
+
 def _forward(fields, mask, bandwidth, estimator, divergence):
-    windows = estimator.windows
-    shares = [share[..., None] for share in estimator.shares(mask)]
+    windows = estimator.joint_windows(divergence)
+    shares = [share[:, None] for share in estimator.shares(mask, windows)]
     first, second = _tables(fields, mask, bandwidth, estimator)
     order, live = _worklist(first, second)
-    blocks, *_, block = second[0].shape
+    blocks = second[0].shape[0]
 
     def add_block(i, totals):
         a, j = order[i] // blocks, order[i] % blocks
         densities = _block_densities(i < live, [p[a] for p in first], [r[j] for r in second], windows, shares)
         return tuple(total + divergence.term(*pair) for total, pair in zip(totals, densities, strict=True))
 
-    zeros = tuple(lax.full_like(first[0], 0, shape=(*share.shape[:2], block)) for share in shares)
-    return tuple(total.sum(-1) for total in lax.fori_loop(0, live, add_block, zeros))
+    zeros = tuple(lax.full_like(first[0], 0, shape=(x.shape[0], _BLOCK, x.shape[2])) for x in shares)
+    totals = [total.sum(1) for total in lax.fori_loop(0, live, add_block, zeros)] if windows else []
+    single = _single_total(first, second, windows, divergence) if len(windows) < len(estimator.windows) else None
+    return in_order(estimator.windows, windows, totals, single)
 
 
 def _backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
-    """Gradients by u and v of the images in `moved`: du = sum_b r_b U_b and dv = sum_b r_b' V_b with the sums over a, in the loop,
-    U_b = sum_a p_a' G_ab and V_b = sum_a p_a G_ab, where G_ab gathers the slopes of all windows that a pixel is in."""
-    windows, reach = estimator.windows, estimator.reach
-    shares = [share[..., None] for share in estimator.shares(mask)]
-    scales = [share * cotangent[..., None] for share, cotangent in zip(shares, cotangents, strict=True)]
-    ones = jax.tree.map(jnp.ones_like, fields)
-    (first, second), (first_slopes, second_slopes) = jax.jvp(
-        lambda fields: _tables(fields, mask, bandwidth, estimator), (fields,), (ones,)
-    )
+    """Gradients by u and v of the images in `moved`."""
+    windows = estimator.joint_windows(divergence)
+    cotangents = dict(zip(estimator.windows, cotangents, strict=True))
+    tables = functools.partial(_tables, mask=mask, bandwidth=bandwidth, estimator=estimator)
+    (first, second), (first_slopes, second_slopes) = jax.jvp(tables, (fields,), (jax.tree.map(jnp.ones_like, fields),))
+    by_u, by_v = [jnp.zeros_like(p) for p in first], [jnp.zeros_like(r) for r in second]
+    if len(windows) < len(estimator.windows):
+        _, pullback = jax.vjp(lambda *tables: _single_total(*tables, windows, divergence), first, second)
+        by_u, by_v = pullback(cotangents[1])
+    gradients = [
+        [(p * g).sum(0), (r * h).sum((0, 2))]
+        for p, g, r, h in zip(first_slopes, by_u, second_slopes, by_v, strict=True)
+    ]
+    gradients = [gradients[m] for m in moved]
+    if not windows:
+        return gradients
+    scales = [share * cotangents[k] for k, share in zip(windows, estimator.shares(mask, windows), strict=True)]
+    joint = _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, estimator, divergence, moved)
+    return jax.tree.map(jnp.add, gradients, joint)
+
+
+def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, estimator, divergence, moved):
+    """The part of the gradients that comes through joint densities.
+
+    With the slopes of all windows that a pixel is in gathered as G_ab, du = sum_b r_b U_b and dv = sum_b r_b' V_b, where the loop adds up
+    U_b = sum_a p_a' G_ab and V_b = sum_a p_a G_ab.
+    """
+    windows = estimator.joint_windows(divergence)
+    reach = max(windows) // 2
+    shares = [share[:, None] for share in estimator.shares(mask, windows)]
+    scales = [scale[:, None] for scale in scales]
     order, live = _worklist(first, second)
     blocks = second[0].shape[0]
 
-    def slopes(go, densities):
-        def compute(densities):
-            by_window = [
-                [scale * slope for slope in divergence.slopes(*pair)]
-                for scale, pair in zip(scales, densities, strict=True)
-            ]
-            return [[jnp.pad(g[m], [(2 * reach, 2 * reach)] * 2 + [(0, 0)]) for g in by_window] for m in moved]
+    def slopes(densities):
+        by_window = [
+            [scale * slope for slope in divergence.slopes(*pair)]
+            for scale, pair in zip(scales, densities, strict=True)
+        ]
+        margin = (2 * reach, 2 * reach)
+        return [[jnp.pad(window[m], [margin, (0, 0), margin]) for window in by_window] for m in moved]
 
-        return _apart(go, compute, densities)
-
-    def gather(padded):
-        rows = [centred_sum(g, k, reach, 0) for k, g in zip(windows, padded, strict=True)]
-        return sum(centred_sum(row, k, reach, 1) for k, row in zip(windows, rows, strict=True))
+    def row_sums(padded):
+        return [[centred_sum(g, k, reach, 0) for k, g in zip(windows, image, strict=True)] for image in padded]
 
     def add_block(i, sums):
-        go = i < live
         a, j = order[i] // blocks, order[i] % blocks
+        go = i < live
         densities = _block_densities(go, [p[a] for p in first], [r[j] for r in second], windows, shares)
-        padded = slopes(go, densities)
-        out = []
-        for m, g, (by_u, by_v) in zip(moved, padded, sums, strict=True):
-            g = gather(g)
-            out.append((by_u.at[j].add(first_slopes[m][a][..., None] * g), by_v.at[j].add(first[m][a][..., None] * g)))
-        return out
+        rows = _apart(go, row_sums, _apart(go, slopes, densities))
+        added = []
+        for m, image, (by_u, by_v) in zip(moved, rows, sums, strict=True):
+            g = sum(centred_sum(row, k, reach, 2) for k, row in zip(windows, image, strict=True))
+            added.append((by_u.at[j].add(first_slopes[m][a][:, None] * g), by_v.at[j].add(first[m][a][:, None] * g)))
+        return added
 
     zeros = [(jnp.zeros_like(second[m]), jnp.zeros_like(second[m])) for m in moved]
     sums = lax.fori_loop(0, live, add_block, zeros)
-    return tuple(
-        ((second[m] * by_u).sum((0, -1)), (second_slopes[m] * by_v).sum((0, -1)))
+    return [
+        [(second[m] * by_u).sum((0, 2)), (second_slopes[m] * by_v).sum((0, 2))]
         for m, (by_u, by_v) in zip(moved, sums, strict=True)
-    )
+    ]

@@ -64,7 +64,8 @@ def network_from_torch(tensors: Tensors) -> tuple[Network, dict[str, Any]]:
         The network and its parameters (float32 NumPy arrays), for `network.apply({"params": params}, x_t, mu, t)`.
 
     Raises:
-        UserError: Tensors are missing, unexpected, of the wrong shape or not floating point; all are listed.
+        UserError: Tensors are missing, unexpected, of the wrong shape or not floating point: one message names them (the
+            first twenty of each kind).
     """
     network: Network
     if "intro.weight" in tensors:
@@ -93,7 +94,7 @@ def network_to_torch(network: Network, params: Params) -> dict[str, np.ndarray]:
 
 
 def _nafnet(tensors: Tensors) -> ConditionalNAFNet:
-    levels = range(len(_numbers(tensors, "downs")))
+    levels = range(_depth(tensors))
     return ConditionalNAFNet(
         width=_leading_size(tensors, "intro.weight"),
         encoder_blocks=tuple(len(_numbers(tensors, f"encoders.{level}")) for level in levels),
@@ -103,7 +104,7 @@ def _nafnet(tensors: Tensors) -> ConditionalNAFNet:
 
 
 def _unet(tensors: Tensors) -> ConditionalUNet:
-    return ConditionalUNet(width=_leading_size(tensors, "init_conv.weight"), depth=len(_numbers(tensors, "downs")))
+    return ConditionalUNet(width=_leading_size(tensors, "init_conv.weight"), depth=_depth(tensors))
 
 
 def _entries(network: Network) -> list[Entry]:
@@ -243,6 +244,14 @@ def _leading_size(tensors: Tensors, name: str) -> int:
     if name not in tensors or tensors[name].ndim == 0:
         raise UserError(f"these weights belong to no network known here: no tensor {name} with at least one axis")
     return tensors[name].shape[0]
+
+
+def _depth(tensors: Tensors) -> int:
+    depth = len(_numbers(tensors, "downs"))
+    # Channels double at each level: ten of them are a thousandfold.
+    if depth > 10:
+        raise UserError(f"these weights belong to no network known here: {depth} levels, at most 10 make sense")
+    return depth
 
 
 def _numbers(tensors: Tensors, prefix: str) -> set[str]:

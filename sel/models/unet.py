@@ -22,7 +22,7 @@ class ResBlock(nn.Module):
     dtype: DType
 
     @nn.compact
-    def __call__(self, x: Features, time: Float[Array, "b d"]) -> Features:
+    def __call__(self, x: Features, time: Float[Array, "b d"]) -> Float[Array, "b h w C"]:
         """Transform a feature map, given the embedded time."""
         conv3x3 = partial(nn.Conv, self.channels, (3, 3), use_bias=False, dtype=self.dtype)
         modulation = nn.Dense(2 * self.channels, dtype=self.dtype, name="time")(nn.silu(time))[:, None, None, :]
@@ -123,7 +123,7 @@ class ConditionalUNet(nn.Module):
         x = block(self.width, name="ending_block")(jnp.concatenate([x, first], axis=-1), time)
         return nn.Conv(c, (3, 3), dtype=jnp.float32, name="ending")(x)[:, :h, :w, :]
 
-    def _down(self, x: Features, time: Float[Array, "b d"], level: int) -> tuple[Features, list[Features]]:
+    def _down(self, x: Features, time: Float[Array, "b d"], level: int) -> tuple[Array, list[Features]]:
         channels, name = x.shape[-1], f"down_{level}"
         x = early = ResBlock(channels, self.dtype, name=f"{name}_block1")(x, time)
         x = ResBlock(channels, self.dtype, name=f"{name}_block2")(x, time)
@@ -133,7 +133,7 @@ class ConditionalUNet(nn.Module):
             return resize(kernel_size=(3, 3), use_bias=False)(x), [early, late]
         return resize(kernel_size=(4, 4), strides=2, padding=1)(x), [early, late]
 
-    def _up(self, x: Features, time: Float[Array, "b d"], level: int, skips: tuple[Features, Features]) -> Features:
+    def _up(self, x: Features, time: Float[Array, "b d"], level: int, skips: tuple[Array, Array]) -> Array:
         channels, name, last = x.shape[-1], f"up_{level}", level == self.depth - 1
         x = ResBlock(channels, self.dtype, name=f"{name}_block1")(jnp.concatenate([x, skips[0]], axis=-1), time)
         x = ResBlock(channels, self.dtype, name=f"{name}_block2")(jnp.concatenate([x, skips[1]], axis=-1), time)

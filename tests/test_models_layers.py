@@ -1,0 +1,94 @@
+"""Layers against float64 NumPy and numerical derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sel.models.layers import (
+    depth_to_space,
+    depthwise_conv3x3,
+    pad_to_multiple,
+    simple_gate,
+    sinusoidal_embedding,
+    space_to_depth,
+)
+
+
+def depthwise_oracle(x, kernel):
+    x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    _, h, w, _ = x.shape
+    y = np.zeros_like(x)
+    for i in range(h):
+        for j in range(w):
+            for a in (-1, 0, 1):
+                for b in (-1, 0, 1):
+                    if 0 <= i + a < h and 0 <= j + b < w:
+                        y[:, i, j] += kernel[a + 1, b + 1] * x[:, i + a, j + b]
+    return y
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 3)])
+def test_depthwise_convolution_and_its_derivative(size):
+    x, kernel = normal(0, 2, *size, 3), normal(1, 3, 3, 3)
+    np.testing.assert_allclose(depthwise_conv3x3(x, kernel), depthwise_oracle(x, kernel), atol=3e-6)
+    # Linear in x and in the kernel, so that the adjoints are exact: <y, A x> is the same number from either side.
+    y = normal(2, *x.shape)
+    grad_x, grad_kernel = jax.vjp(depthwise_conv3x3, x, kernel)[1](y)
+    inner = np.sum(depthwise_oracle(x, kernel) * np.asarray(y))
+    np.testing.assert_allclose(
+        [jnp.vdot(grad_x, x), jnp.vdot(grad_kernel, kernel)], [inner, inner], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_depthwise_convolution_in_bfloat16_sums_in_float32():
+    x, kernel = normal(0, 2, 6, 7, 4).astype(jnp.bfloat16), normal(1, 3, 3, 4)
+    y = depthwise_conv3x3(x, kernel)
+    assert y.dtype == jnp.bfloat16
+    # One rounding to bfloat16 (2^-9, relative) after a float32 sum.
+    np.testing.assert_allclose(y.astype(jnp.float32), depthwise_oracle(x, kernel), rtol=2.0**-8, atol=1e-6)
+    grad_x, grad_kernel = jax.grad(lambda *a: jnp.sum(depthwise_conv3x3(*a).astype(jnp.float32)), (0, 1))(x, kernel)
+    assert (grad_x.dtype, grad_kernel.dtype) == (jnp.bfloat16, jnp.float32)
+    np.testing.assert_allclose(grad_kernel[1, 1], x.astype(jnp.float32).sum((0, 1, 2)), rtol=1e-5, atol=1e-5)
+
+
+def test_space_to_depth_orders_row_column_channel():
+    x = normal(0, 2, 4, 6, 3)
+    deep = space_to_depth(x)
+    assert deep.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(deep[0, 1, 2].reshape(2, 2, 3), x[0, 2:4, 4:6])
+    np.testing.assert_array_equal(depth_to_space(deep), x)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 2, 4, 8]))
+@settings(deadline=None, max_examples=10)
+def test_padding_extends_to_the_next_multiple(h, w, multiple):
+    x = np.random.default_rng(h).normal(size=(1, h, w, 2))
+    padded = pad_to_multiple(jnp.asarray(x, jnp.float32), multiple, "constant")
+    assert padded.shape[1] % multiple == padded.shape[2] % multiple == 0
+    assert padded.shape[1] - h < multiple > padded.shape[2] - w
+    np.testing.assert_allclose(jnp.sum(padded), x.sum(), atol=1e-5)
+
+
+def test_time_embedding():
+    t, frequencies = np.array([1, 50, 1000]), 10_000.0 ** (-np.arange(4) / 3)
+    expected = np.concatenate([np.sin(t[:, None] * frequencies), np.cos(t[:, None] * frequencies)], axis=-1)
+    # Angles reach 1000, whose float32 spacing is 6e-5.
+    np.testing.assert_allclose(sinusoidal_embedding(jnp.asarray(t), 8), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("dim", [2, 7])
+def test_time_embedding_names_a_bad_size(dim):
+    with pytest.raises(ValueError, match=f"dim: got {dim}, expected an even number of at least 4"):
+        sinusoidal_embedding(jnp.array([1]), dim)
+
+
+def test_simple_gate():
+    x = normal(0, 2, 3, 4, 6)
+    np.testing.assert_allclose(simple_gate(x), x[..., :3] * x[..., 3:])

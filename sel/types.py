@@ -1,10 +1,11 @@
 """Axis names and the few types that cross module borders.
 
-Axes in shape annotations: `b` batch, `h` rows, `w` columns, `c` channels, `k` windows, `l` intensity bins, `n` image planes (one channel of one image).
-Images are floating point, channels last, in [0, 1] unless a function says otherwise, with any leading axes.
+Axes in shape annotations: `b` batch, `h` rows, `w` columns, `c` channels, `k` windows, `l` intensity bins, `n` image
+planes (one channel of one image). Images are floating point, channels last, in [0, 1] unless a function says otherwise,
+with any leading axes.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
@@ -12,6 +13,7 @@ Image = Float[Array, "*batch h w c"]
 PerImage = Float[Array, "*batch"]
 
 
+@runtime_checkable
 class NoiseFn(Protocol):
     """A noise predictor: what the diffusion knows of a network."""
 

@@ -64,8 +64,8 @@ def network_from_torch(tensors: Tensors) -> tuple[Network, dict[str, Any]]:
         The network and its parameters (float32 NumPy arrays), for `network.apply({"params": params}, x_t, mu, t)`.
 
     Raises:
-        UserError: Tensors are missing, unexpected, of the wrong shape or not floating point: one message names them (the
-            first twenty of each kind).
+        UserError: Tensors are missing, unexpected, of the wrong shape or not floating point: one message names them
+            (the first twenty of each kind).
     """
     network: Network
     if "intro.weight" in tensors:

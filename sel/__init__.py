@@ -1,4 +1,4 @@
-"""Image restoration trained on distributions: a differentiable spatial-entropy loss and a diffusion model trained with it.
+"""Image restoration trained on distributions: a differentiable spatial-entropy loss and a diffusion model for it.
 
 `import sel` brings the loss. `sel.diffusion`, `sel.models` and the other rooms are imported when they are first used.
 """

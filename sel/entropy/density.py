@@ -1,7 +1,8 @@
 """Joint densities of (intensity, neighbour mean), and sums over their bins: the plain algorithm.
 
-`density_sums` here visits all bins, for whole planes at once, and is differentiated by JAX: any number of times, forward or backward.
-`sel.entropy.sparse` computes the same sums on tiles and skips the bins that no pixel of a tile is near.
+`density_sums` here visits all bins, for whole planes at once, and is differentiated by JAX: any number of times,
+forward or backward. `sel.entropy.sparse` computes the same sums on tiles and skips the bins that no pixel of a tile
+is near.
 """
 
 from dataclasses import dataclass
@@ -40,21 +41,22 @@ class Estimator:
     published: bool = False
 
     def joint_windows(self, divergence: Divergence) -> tuple[int, ...]:
-        """The windows whose densities are needed in full: a 1 x 1 window has P_ab = p_a r_b, and most divergences factor with it."""
+        """The windows whose densities are needed in full.
+
+        A 1 x 1 window has P_ab = p_a r_b, and most divergences factor with it.
+        """
         factored = not self.published and divergence.combine is not None
         return tuple(k for k in self.windows if not (factored and k == 1))
 
     def weights(self, u: Float[Array, "*pixels"], bandwidth: Any, axis: int = -1) -> Float[Array, "..."]:
-        """Weight of every bin for every pixel; the joint density of one pixel is the outer product of its two sets of weights."""
+        """Weight of every bin for every pixel; one pixel's joint density is the outer product of its two sets."""
         options = {"num_bins": self.num_bins, "bandwidth": bandwidth, "kernel": self.kernel, "axis": axis}
         if self.published:
             # The published density divides by 0.5 h, which is h^2 only at h = 0.5: half of it goes to each factor.
             return kernel_values(u, **options) / jnp.sqrt(0.5 * bandwidth)
         return bin_weights(u, **options)
 
-    def shares(
-        self, mask: Float[Array, "*n s s2"], windows: tuple[int, ...]
-    ) -> tuple[Float[Array, "*n t t2"], ...]:
+    def shares(self, mask: Float[Array, "*n s s2"], windows: tuple[int, ...]) -> tuple[Float[Array, "*n t t2"], ...]:
         """1 / (pixels that count) for every window; `mask` is padded by the reach of the largest."""
         counts = window_sums(mask, windows, (-2, -1)) if windows else ()
         if self.published:
@@ -65,7 +67,8 @@ class Estimator:
 def factored_total(divergence: Divergence, first: Any, second: Any, axis: Any) -> Float[Array, "h w"]:
     """sum_ab term(p_a r_b, ...) from sums over one axis of bins each, which is 0 in `first` and `axis` in `second`.
 
-    For example sum_ab sqrt(P_ab Q_ab) = (sum_a sqrt(p_a q_a)) (sum_b sqrt(r_b s_b)), and relative entropy adds over the factors.
+    For example sum_ab sqrt(P_ab Q_ab) = (sum_a sqrt(p_a q_a)) (sum_b sqrt(r_b s_b)), and relative entropy adds over
+    the factors.
     """
     return divergence.combine(divergence.term(*first).sum(0), divergence.term(*second).sum(axis))
 
@@ -86,8 +89,8 @@ def density_sums(
 ) -> tuple[Float[Array, "n h w"], ...]:
     """sum_ab term(P_ab, Q_ab) at every pixel, for every window.
 
-    P_ab(q) = mean over q' in the window at q of p_a(u(q')) p_b(v(q')). One scan over a, holding all b of a few planes: memory grows with
-    `num_bins`, not with its square, since the backward pass computes each slab again.
+    P_ab(q) = mean over q' in the window at q of p_a(u(q')) p_b(v(q')). One scan over a, holding all b of a few
+    planes: memory grows with `num_bins`, not with its square, since the backward pass computes each slab again.
 
     Args:
       fields: (u, v) in bin units for each image that the divergence compares, one plane for each channel of each image.

@@ -1,7 +1,8 @@
 """What is summed over the bins: one term for each pair of density values, its slopes, and what becomes of the sum.
 
-P is the density of the prediction, Q that of the target. Every term is written so that it keeps its relative accuracy as P approaches Q, where
-training spends its time, and so that its slopes stay finite where a density has underflown to 0.
+P is the density of the prediction, Q that of the target. Every term is written so that it keeps its relative
+accuracy as P approaches Q, where training spends its time, and so that its slopes stay finite where a density has
+underflown to 0.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-# Added to densities before dividing or taking logs. Far below any density that matters (1e-7 of the mass is float32's own resolution), and
-# far enough above the smallest float32 that Q / _TINY times a hundred window sums does not overflow.
+# Added to densities before dividing or taking logs. Far below any density that matters (1e-7 of the mass is
+# float32's own resolution), and far enough above the smallest float32 that Q / _TINY times a hundred window sums
+# does not overflow.
 _TINY = 1e-30
 # The constant that the published code adds inside the logarithms of relative entropy.
 _PUBLISHED_EPS = 1e-10
@@ -25,7 +27,8 @@ class Divergence:
       term: differentiable function of one density value per image.
       slopes: derivatives of `term` by each of its arguments.
       finish: from the total of a pixel to its value.
-      combine: for P_ab = p_a r_b (a 1 x 1 window), the total from those of the two factors; None where it doesn't factor.
+      combine: for P_ab = p_a r_b (a 1 x 1 window), the total from those of the two factors; None where it doesn't
+        factor.
     """
 
     term: Callable
@@ -89,7 +92,8 @@ def _cross_slopes(P, Q):
 
 
 def _contrast(P, Q):
-    # d of P = M (1 + d), Q = M (1 - d), held off the ends where atanh is infinite; 1e-6 moves the term by 1e-5 of its limit.
+    # d of P = M (1 + d), Q = M (1 - d), held off the ends where atanh is infinite; 1e-6 moves the term by 1e-5 of
+    # its limit.
     return jnp.clip((P - Q) / (P + Q + _TINY), -1 + 1e-6, 1 - 1e-6)
 
 
@@ -139,7 +143,8 @@ DIVERGENCES: dict[str, Divergence] = {
     "cross": _divergence(_cross_term, _cross_slopes, combine=_add),
     "jensen_shannon": _divergence(_jensen_shannon_term, _jensen_shannon_slopes),
 }
-# The published densities have no mass of 1, so that nothing factors over the bins and nothing cancels; cross entropy has its arguments swapped.
+# The published densities have no mass of 1, so that nothing factors over the bins and nothing cancels; cross entropy
+# has its arguments swapped.
 PUBLISHED: dict[str, Divergence] = {
     "hellinger": _divergence(_hellinger_term, _hellinger_slopes, lambda total: safe_sqrt(total / 2)),
     "relative": _divergence(_published_relative_term, _published_relative_slopes),

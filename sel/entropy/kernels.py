@@ -25,8 +25,9 @@ def _gaussian(z, z0):
     return jnp.exp(0.5 * (z0 - z) * (z0 + z)) / jnp.sqrt(2 * jnp.pi)
 
 
-# K(z), each with integral 1, times a factor that depends on z0 alone and is 1 at z0 = 0. With z0 the smallest |z| over the bins
-# the largest value is near K(0), so a sum over the bins never underflows, however small the bandwidth; the factor cancels in p.
+# K(z), each with integral 1, times a factor that depends on z0 alone and is 1 at z0 = 0. With z0 the smallest |z|
+# over the bins the largest value is near K(0), so a sum over the bins never underflows, however small the bandwidth;
+# the factor cancels in p.
 KERNELS: dict[str, Kernel] = {"logistic": _logistic, "sech": _sech, "gaussian": _gaussian}
 
 
@@ -35,8 +36,9 @@ def bin_weights(
 ) -> Float[Array, "..."]:
     """Share of each intensity bin in one pixel, summing to 1: p_a(u) = K((a - u)/h) / sum_a' K((a' - u)/h).
 
-    Normalising over the bins that exist, which the published code does not do, keeps the mass of pixels near black and white: without it
-    a black pixel has 0.56 of a grey one's at L = 32, and the divergence from a black target is smallest at 3/255.
+    Normalising over the bins that exist, which the published code does not do, keeps the mass of pixels near black
+    and white: without it a black pixel has 0.56 of a grey one's at L = 32, and the divergence from a black target is
+    smallest at 3/255.
 
     Args:
       u: intensities in bin units, 0 to `num_bins - 1`.

@@ -41,15 +41,17 @@ def spatial_entropy_loss(
 
     For each pixel q and each window size k, with u the intensity and v the mean of the eight neighbours, in bin units,
 
-        P_k[a, b](q) = mean over q' in the k x k window at q of  p_a(u(q')) p_b(v(q')),   p_a(u) ~ K((a - u) / h),  sum_a p_a = 1
-        hellinger       sqrt(sum_ab (sqrt P - sqrt Q)^2 / 2)                                  in [0, 1]
-        relative        sum_ab Q log(Q / P)                                                   in [0, inf)
-        cross           -sum_ab Q log P                                                       smallest, not 0, at equality
-        jensen_shannon  sum_ab (P log(P / M) + Q log(Q / M)) / 2,  M = (P + Q) / 2            in [0, log 2]
+        p_a(u) = K((a - u) / h) / sum_a' K((a' - u) / h)
+        P_k[a, b](q) = mean over q' in the k x k window at q of p_a(u(q')) p_b(v(q'))
 
-    with P from the prediction and Q from the target. The loss is the mean over pixels, channels and windows. It is 0 (but for `cross`) with
-    zero gradient for equal images, and its gradient is finite everywhere. Logarithms are natural and see densities through a floor of
-    1e-30, below which a density has no gradient.
+        hellinger       sqrt(sum_ab (sqrt P - sqrt Q)^2 / 2)                         in [0, 1]
+        relative        sum_ab Q log(Q / P)                                          at least 0
+        cross           -sum_ab Q log P                                              least, but not 0, at equality
+        jensen_shannon  sum_ab (P log(P / M) + Q log(Q / M)) / 2,  M = (P + Q) / 2   in [0, log 2]
+
+    with P from the prediction and Q from the target. The loss is the mean over pixels, channels and windows. It is 0
+    (but for `cross`) with zero gradient for equal images, and its gradient is finite everywhere. Logarithms are
+    natural and see densities through a floor of 1e-30, below which a density has no gradient.
 
     Args:
       predictions: images, channels last, any leading axes, any floating dtype; sums are kept in float32 or better.
@@ -59,16 +61,18 @@ def spatial_entropy_loss(
       bandwidth: kernel width h, in bins.
       kernel: `logistic` (s(z) s(-z)), `sech` (1 / (pi cosh z)) or `gaussian`.
       windows: odd window sizes in pixels, or `"global"` for one distribution of the whole image.
-      neighbor_weights: 3 x 3 weights of the neighbours, divided by their sum; the centre is not used. None weights them equally.
-        They should not be negative. Gradients flow to them.
-      value_range: values of the first and the last bin. What lies outside is clipped and has no gradient: widen it to cover noise.
-      variant: `corrected`, or `published` for parity with the released PyTorch code: kernels not normalised over the bins, divided by 0.5 h;
-        neighbour means over all channels and zeros beyond the border; windows divided by k^2 at borders too; 1e-10 inside logarithms;
-        `cross` with its arguments swapped, -sum P log Q.
+      neighbor_weights: 3 x 3 weights of the neighbours, divided by their sum; the centre is not used. None weights
+        them equally. They should not be negative. Gradients flow to them.
+      value_range: values of the first and the last bin. What lies outside is clipped and has no gradient: widen it
+        to cover noise.
+      variant: `corrected`, or `published` for parity with the released PyTorch code: kernels not normalised over the
+        bins, divided by 0.5 h; neighbour means over all channels and zeros beyond the border; windows divided by k^2
+        at borders too; 1e-10 inside logarithms; `cross` with its arguments swapped, -sum P log Q.
       where: True for the pixels that count; others enter neither means, windows nor the average, and may hold NaN.
-      return_map: return the divergence of every pixel and channel (mean over windows) instead of the mean. Not for `"global"`.
-      implementation: `sparse` (tiles, skips empty bins; reverse-mode gradients once), `dense` (all bins; any derivative) or None: sparse on
-        CPU, dense elsewhere.
+      return_map: return the divergence of every pixel and channel (mean over windows) instead of the mean. Not for
+        `"global"`.
+      implementation: `sparse` (small tiles, skips empty bins; for forward-mode derivatives, `jax.jvp`, take `dense`),
+        `dense` (all bins of whole planes) or None: sparse on CPU, dense elsewhere.
 
     Returns:
       One value per image, of shape `batch` and the dtype of the inputs, or the map, of the shape of the inputs.
@@ -77,9 +81,10 @@ def spatial_entropy_loss(
       TypeError: if an image is not floating point.
       ValueError: if shapes or dtypes differ, or an option has no such value.
 
-    Cost: linear in pixels. The dense algorithm takes pixels * windows * L^2 operations; temporary memory is linear in L.
+    Cost: linear in pixels; at most L^2 for each pixel and window. Temporary memory is linear in L.
 
-    Source: Lian et al., "Equipping Diffusion Models with Differentiable Spatial Entropy for Low-Light Image Enhancement", CVPRW 2024,
+    Source: Lian et al., "Equipping Diffusion Models with Differentiable Spatial Entropy for Low-Light Image
+      Enhancement", CVPRW 2024,
     arXiv 2404.09735.
     """
     _check_images({"predictions": predictions, "targets": targets, "where": where})
@@ -105,7 +110,8 @@ def spatial_entropy(
 ) -> Float[Array, "..."]:
     """Two-dimensional Shannon entropy H = -sum_ab P log P, in nats: the mean over pixels, channels and windows.
 
-    Arguments, result and errors are those of `spatial_entropy_loss`. H lies between that of the kernel itself and 2 log L.
+    Arguments, result and errors are those of `spatial_entropy_loss`. H lies between that of the kernel itself and 2
+    log L.
     """
     _check_images({"images": images, "where": where})
     estimator = _estimator(num_bins, kernel, windows, variant)
@@ -130,7 +136,8 @@ def joint_density(
     Arguments and errors are those of `spatial_entropy_loss`.
 
     Returns:
-      `[k, *batch, h, w, c, l, l]`: window, image axes, intensity bin, neighbour bin. For `windows="global"`, `[*batch, c, l, l]`.
+      `[k, *batch, h, w, c, l, l]`: window, image axes, intensity bin, neighbour bin. For `windows="global"`,
+      `[*batch, c, l, l]`.
     """
     _check_images({"images": images, "where": where})
     estimator = _estimator(num_bins, kernel, windows, variant)
@@ -216,7 +223,7 @@ def _estimator(num_bins, kernel, windows, variant) -> Estimator:
     if not isinstance(num_bins, (int, np.integer)) or num_bins < 2:
         raise ValueError(f"num_bins must be a whole number of at least 2, found {num_bins!r}")
     if windows == "global":
-        sizes = (1,)
+        sizes: tuple[int, ...] = (1,)
     else:
         valid = not isinstance(windows, str) and len(windows) > 0
         if not valid or any(not isinstance(k, (int, np.integer)) or k < 1 or k % 2 == 0 for k in windows):

@@ -3,12 +3,19 @@
 Image planes have shape `[..., h, w]` here: one channel of one image, rows and columns last.
 """
 
+import functools
+from collections.abc import Iterable
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 # Row and column offsets of the eight neighbours, with their place in a 3 x 3 weight matrix.
 _NEIGHBORS = tuple((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1))
+
+
+def _add(terms: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.add, terms)
 
 
 def clip(x: Float[Array, "..."], low, high) -> Float[Array, "..."]:
@@ -20,16 +27,16 @@ def neighbor_sum(planes: Float[Array, "*n h w"], weights: Float[Array, "3 3"]) -
     """sum_r w_r x(q + r) over the eight neighbours r, with zeros outside the image."""
     h, w = planes.shape[-2:]
     padded = pad_planes(planes, 1)
-    return sum(weights[i, j] * padded[..., i : i + h, j : j + w] for i, j in _NEIGHBORS)
+    return _add(weights[i, j] * padded[..., i : i + h, j : j + w] for i, j in _NEIGHBORS)
 
 
 def neighbor_mean(
     planes: Float[Array, "*n h w"], mask: Float[Array, "*n h w"], weights: Float[Array, "3 3"]
 ) -> Float[Array, "*n h w"]:
-    """v(q) = sum_r w_r x(q + r) / sum_r w_r over the neighbours inside the image and the mask; x(q) itself where there are none.
+    """v(q) = sum_r w_r x(q + r) / sum_r w_r over the neighbours in the image and the mask; x(q) where there are none.
 
-    The published code divides by the weights summed over all channels (so that an RGB mean is a third of the true one) and counts the
-    pixels beyond the border as zeros.
+    The published code divides by the weights summed over all channels (so that an RGB mean is a third of the true
+    one) and counts the pixels beyond the border as zeros.
     """
     total = neighbor_sum(mask, weights)
     alone = total <= 0
@@ -37,14 +44,14 @@ def neighbor_mean(
 
 
 def centred_sum(x: Float[Array, "..."], size: int, reach: int, axis: int) -> Float[Array, "..."]:
-    """Sums over windows of `size` along `axis`, kept where a window of reach `reach` fits: the axis gets `2 reach` shorter."""
+    """Sums over windows of `size` along `axis`, where a window of reach `reach` fits: `2 reach` fewer."""
     n = x.shape[axis] - 2 * reach
     first = reach - size // 2
-    return sum(lax.slice_in_dim(x, first + i, first + i + n, axis=axis) for i in range(size))
+    return _add(lax.slice_in_dim(x, first + i, first + i + n, axis=axis) for i in range(size))
 
 
 def centred_sums(x: Float[Array, "..."], sizes: tuple[int, ...], axis: int) -> tuple[Float[Array, "..."], ...]:
-    """`centred_sum` for every size at once, each window grown from the one before: the sum over 5 is that over 3 and the two beside it."""
+    """`centred_sum` for every size, each window grown from the one before: 5 is 3 and the two beside it."""
     reach = max(sizes) // 2
     n = x.shape[axis] - 2 * reach
     total = lax.slice_in_dim(x, reach, reach + n, axis=axis)

@@ -1,9 +1,10 @@
 """The same sums as `density.density_sums` on small tiles, visiting only the bins that some pixel of the tile is near.
 
-At bandwidth h = 0.5 a logistic kernel falls by e^2 with each bin, and a pixel's intensity is close to the mean of its neighbours: of the L^2
-bins of a tile most are empty, and more of them the larger L is. The bins (a, b) are grouped in blocks of one a and 8 b. A block is
-visited if the pixels of the tile, all together, put more than `_SKIP` of one pixel's mass there in either image. Everything of a tile
-fits in the processor's cache. The gradient is written by hand and computes the densities again.
+At bandwidth h = 0.5 a logistic kernel falls by e^2 with each bin, and a pixel's intensity is close to the mean of
+its neighbours: of the L^2 bins of a tile most are empty, and more of them the larger L is. The bins (a, b) are
+grouped in blocks of one a and 8 b. A block is visited if the pixels of the tile, all together, put more than `_SKIP`
+of one pixel's mass there in either image. Everything of a tile fits in the processor's cache. The gradient is
+written by hand and computes the densities again.
 """
 
 import functools
@@ -13,13 +14,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from sel.entropy import density
 from sel.entropy.density import Estimator, Field, factored_total, in_order
 from sel.entropy.divergence import Divergence
 from sel.entropy.neighborhood import centred_sum, centred_sums, crop
 
 _TILE = 32
 _BLOCK = 8
-_SKIP = 1e-6
+_SKIP = 1e-5
 
 
 def density_sums(
@@ -51,8 +53,8 @@ def density_sums(
 
 
 def _split(x, size, rows, columns, reach):
-    """Tiles with `reach` pixels of their surroundings (zeros beyond the plane): [n rows columns, size + 2 reach, size + 2 reach]."""
-    n, h, w = x.shape
+    """Square tiles `[n rows columns, s, s]` with `reach` pixels of their surroundings, zeros beyond the plane."""
+    _, h, w = x.shape
     side = size + 2 * reach
     x = jnp.pad(x, [(0, 0), (reach, reach + rows * size - h), (reach, reach + columns * size - w)])
     x = jnp.stack([x[:, i * size : i * size + side] for i in range(rows)], axis=1)
@@ -72,7 +74,7 @@ def _tile_sums_fwd(fields, mask, bandwidth, estimator, divergence):
 
 
 def _values(fields):
-    """Plain arrays of arguments marked with whether a gradient is asked for, and these marks as a pytree without leaves."""
+    """Plain arrays of the marked arguments of a custom_vjp, and the marks (is a gradient asked for?) without leaves."""
     values = jax.tree.map(lambda x: x.value, fields, is_leaf=lambda x: hasattr(x, "perturbed"))
     return values, tuple(() if u.perturbed or v.perturbed else None for u, v in fields)
 
@@ -83,21 +85,43 @@ def _tile_sums_bwd(estimator, divergence, residuals, cotangents):
         jnp.zeros(c.shape, c.dtype) if isinstance(c, jax.custom_derivatives.SymbolicZero) else c for c in cotangents
     )
     moved = tuple(i for i, mark in enumerate(wanted) if mark is not None)
-    gradients = lax.map(
-        lambda tile: _backward(*tile, estimator, divergence, moved), (fields, mask, bandwidth, cotangents)
+    gradients = dict(
+        zip(moved, _gradients(fields, mask, bandwidth, cotangents, estimator, divergence, moved), strict=True)
     )
-    gradients = dict(zip(moved, gradients, strict=True))
     return tuple(tuple(gradients.get(i, (None, None))) for i in range(len(fields))), None, None
 
 
 _tile_sums.defvjp(_tile_sums_fwd, _tile_sums_bwd, symbolic_zeros=True)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
+def _gradients(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
+    return lax.map(lambda tile: _backward(*tile, estimator, divergence, moved), (fields, mask, bandwidth, cotangents))
+
+
+@_gradients.defjvp
+def _gradients_jvp(estimator, divergence, moved, primals, tangents):
+    """Second derivatives go through the plain algorithm, on the same tiles."""
+    fields, mask, bandwidth, cotangents = primals
+    reach = max(estimator.joint_windows(divergence), default=1) // 2
+
+    def tile_sums(fields):
+        totals = density.density_sums(fields, mask, bandwidth, estimator=estimator, divergence=divergence)
+        return tuple(crop(crop(total, reach, 1), reach, 2) for total in totals)
+
+    def dense_gradients(fields, cotangents):
+        (gradients,) = jax.vjp(tile_sums, fields)[1](cotangents)
+        return [list(gradients[m]) for m in moved]
+
+    _, tangent = jax.jvp(dense_gradients, (fields, cotangents), (tangents[0], tangents[3]))
+    return _gradients(*primals, estimator, divergence, moved), tangent
+
+
 def _apart(go, compute, *operands):
     """`compute(*operands)` in a branch of its own.
 
-    Compilers do not merge loops across a branch, so that the result is stored once; merged with the window sums that read it, it would be
-    computed again for every window: five times slower.
+    Compilers do not merge loops across a branch, so that the result is stored once; merged with the window sums that
+    read it, it would be computed again for every window: five times slower.
     """
     like = jax.tree.leaves(operands)[0]
 
@@ -109,9 +133,10 @@ def _apart(go, compute, *operands):
 
 
 def _tables(fields, mask, bandwidth, estimator):
-    """Weights of the bins of one tile: of a, [l, s, s], zero outside the mask, and of b in blocks, [blocks, s, block, s].
+    """Weights of the bins of a tile: of a, [l, s, s], 0 outside the mask, and of b in blocks, [blocks, s, block, s].
 
-    Bins stand between rows and columns so that the innermost loops run over the columns of the tile, however small a block is.
+    Bins stand between rows and columns so that the innermost loops run over the columns of the tile, however small a
+    block is.
     """
     first = [estimator.weights(u, bandwidth, axis=0) * mask[None] for u, _ in fields]
     second = [_blocks(estimator.weights(v, bandwidth, axis=1)) for _, v in fields]
@@ -201,8 +226,8 @@ def _backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved)
 def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, estimator, divergence, moved):
     """The part of the gradients that comes through joint densities.
 
-    With the slopes of all windows that a pixel is in gathered as G_ab, du = sum_b r_b U_b and dv = sum_b r_b' V_b, where the loop adds up
-    U_b = sum_a p_a' G_ab and V_b = sum_a p_a G_ab.
+    With the slopes of all windows that a pixel is in gathered as G_ab, du = sum_b r_b U_b and dv = sum_b r_b' V_b,
+    where the loop adds up U_b = sum_a p_a' G_ab and V_b = sum_a p_a G_ab.
     """
     windows = estimator.joint_windows(divergence)
     reach = max(windows) // 2
@@ -213,8 +238,7 @@ def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, e
 
     def slopes(densities):
         by_window = [
-            [scale * slope for slope in divergence.slopes(*pair)]
-            for scale, pair in zip(scales, densities, strict=True)
+            [scale * slope for slope in divergence.slopes(*pair)] for scale, pair in zip(scales, densities, strict=True)
         ]
         margin = (2 * reach, 2 * reach)
         return [[jnp.pad(window[m], [margin, (0, 0), margin]) for window in by_window] for m in moved]

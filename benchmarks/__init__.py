@@ -1,0 +1,1 @@
+"""Measurements, each printing one table: `python -m benchmarks.NAME`."""

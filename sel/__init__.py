@@ -6,10 +6,22 @@
 import importlib
 from typing import Any
 
-from sel.entropy import joint_density, spatial_entropy, spatial_entropy_loss
+from sel.entropy import (
+    combined_loss,
+    joint_density,
+    sample_neighbor_weights,
+    spatial_entropy,
+    spatial_entropy_loss,
+)
 
 __version__ = "0.1.0"
-__all__ = ["diffusion", "joint_density", "metrics", "models", "spatial_entropy", "spatial_entropy_loss"]
+__all__ = [
+    "combined_loss",
+    "joint_density",
+    "sample_neighbor_weights",
+    "spatial_entropy",
+    "spatial_entropy_loss",
+]
 
 _ROOMS = ("data", "diffusion", "entropy", "interop", "metrics", "models", "training")
 

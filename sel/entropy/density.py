@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from sel.entropy.divergence import Divergence
 from sel.entropy.kernels import bin_weights, kernel_values
-from sel.entropy.neighborhood import pad_planes, window_sums
+from sel.entropy.neighborhood import Window, pad_planes, reach, window_sums
 
 # Intensity and neighbour mean of every pixel, in bin units.
 Field = tuple[Float[Array, "n h w"], Float[Array, "n h w"]]
@@ -31,22 +31,22 @@ class Estimator:
     Attributes:
       num_bins: bins L of each axis.
       kernel: name of the kernel.
-      windows: window sizes k, odd.
+      windows: weights along one side of each window, odd in number.
       published: the released code's constants, see `sel.spatial_entropy_loss`.
     """
 
     num_bins: int
     kernel: str
-    windows: tuple[int, ...]
+    windows: tuple[Window, ...]
     published: bool = False
 
-    def joint_windows(self, divergence: Divergence) -> tuple[int, ...]:
+    def joint_windows(self, divergence: Divergence) -> tuple[Window, ...]:
         """The windows whose densities are needed in full.
 
         A 1 x 1 window has P_ab = p_a r_b, and most divergences factor with it.
         """
         factored = not self.published and divergence.combine is not None
-        return tuple(k for k in self.windows if not (factored and k == 1))
+        return tuple(taps for taps in self.windows if not (factored and len(taps) == 1))
 
     def weights(self, u: Float[Array, "*pixels"], bandwidth: Any, axis: int = -1) -> Float[Array, "..."]:
         """Weight of every bin for every pixel; one pixel's joint density is the outer product of its two sets."""
@@ -56,11 +56,11 @@ class Estimator:
             return kernel_values(u, **options) / jnp.sqrt(0.5 * bandwidth)
         return bin_weights(u, **options)
 
-    def shares(self, mask: Float[Array, "*n s s2"], windows: tuple[int, ...]) -> tuple[Float[Array, "*n t t2"], ...]:
-        """1 / (pixels that count) for every window; `mask` is padded by the reach of the largest."""
+    def shares(self, mask: Float[Array, "*n s s2"], windows: tuple[Window, ...]) -> tuple[Float[Array, "*n t t2"], ...]:
+        """1 / (weight of the pixels that count) for every window; `mask` is padded by the reach of the largest."""
         counts = window_sums(mask, windows, (-2, -1)) if windows else ()
         if self.published:
-            return tuple(jnp.full_like(c, 1 / k**2) for k, c in zip(windows, counts, strict=True))
+            return tuple(jnp.full_like(c, 1 / sum(taps) ** 2) for taps, c in zip(windows, counts, strict=True))
         return tuple(1 / jnp.maximum(c, 1) for c in counts)
 
 
@@ -73,10 +73,10 @@ def factored_total(divergence: Divergence, first: Any, second: Any, axis: Any) -
     return divergence.combine(divergence.term(*first).sum(0), divergence.term(*second).sum(axis))
 
 
-def in_order(windows: tuple[int, ...], joint: tuple[int, ...], totals: Any, single: Any) -> tuple[Any, ...]:
+def in_order(windows: tuple[Window, ...], joint: tuple[Window, ...], totals: Any, single: Any) -> tuple[Any, ...]:
     """Totals of all windows in the order asked for, from those computed jointly and that of the 1 x 1 window."""
-    by_size = {1: single, **dict(zip(joint, totals, strict=True))}
-    return tuple(by_size[k] for k in windows)
+    found = dict(zip(joint, totals, strict=True))
+    return tuple(found.get(taps, single) for taps in windows)
 
 
 def density_sums(
@@ -114,7 +114,7 @@ def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):
     windows = estimator.joint_windows(divergence)
     if not windows:
         return in_order(estimator.windows, (), (), factored_total(divergence, first, second, -1))
-    margin = max(windows) // 2
+    margin = reach(windows)
     shares = [share[..., None] for share in estimator.shares(pad_planes(mask, margin), windows)]
 
     @jax.checkpoint

@@ -4,11 +4,16 @@ Image planes have shape `[..., h, w]` here: one channel of one image, rows and c
 """
 
 import functools
+import math
 from collections.abc import Iterable
 
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
+
+# Weights along one side of a window: its size is their number.
+Window = tuple[float, ...]
 
 # Row and column offsets of the eight neighbours, with their place in a 3 x 3 weight matrix.
 _NEIGHBORS = tuple((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1))
@@ -43,34 +48,85 @@ def neighbor_mean(
     return jnp.where(alone, planes, neighbor_sum(planes * mask, weights) / jnp.where(alone, 1, total))
 
 
-def centred_sum(x: Float[Array, "..."], size: int, reach: int, axis: int) -> Float[Array, "..."]:
-    """Sums over windows of `size` along `axis`, where a window of reach `reach` fits: `2 reach` fewer."""
-    n = x.shape[axis] - 2 * reach
-    first = reach - size // 2
-    return _add(lax.slice_in_dim(x, first + i, first + i + n, axis=axis) for i in range(size))
+def sample_neighbor_weights(key: PRNGKeyArray, distribution: str = "dirichlet") -> Float[Array, "3 3"]:
+    """Random weights of the eight neighbours, 0 in the centre, that sum to 1.
+
+    Args:
+      key: random key.
+      distribution: `dirichlet`, uniform over non-negative weights; or `normal`, as published: N(0, 1) divided by the
+        sum, which is near 0 now and then, so that the gain is above 10 in 17 % of the draws.
+
+    Returns:
+      Weights for `neighbor_weights` of `spatial_entropy_loss`.
+
+    Raises:
+      ValueError: if there is no such distribution.
+    """
+    if distribution == "dirichlet":
+        weights = jax.random.dirichlet(key, jnp.ones(8))
+    elif distribution == "normal":
+        weights = jax.random.normal(key, (8,))
+        weights = weights / weights.sum()
+    else:
+        raise ValueError(f"distribution must be one of dirichlet, normal, found {distribution!r}")
+    rows, columns = zip(*_NEIGHBORS, strict=True)
+    return jnp.zeros((3, 3)).at[rows, columns].set(weights)
 
 
-def centred_sums(x: Float[Array, "..."], sizes: tuple[int, ...], axis: int) -> tuple[Float[Array, "..."], ...]:
-    """`centred_sum` for every size, each window grown from the one before: 5 is 3 and the two beside it."""
-    reach = max(sizes) // 2
-    n = x.shape[axis] - 2 * reach
-    total = lax.slice_in_dim(x, reach, reach + n, axis=axis)
+def blur(images: Float[Array, "*batch h w c"], sigma: float) -> Float[Array, "*batch h w c"]:
+    """Gaussian blur with standard deviation `sigma` pixels, over the pixels inside the image."""
+    radius = math.ceil(3 * sigma)
+    taps = tuple(math.exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1))
+    for axis in (-3, -2):
+        around = [(0, 0)] * images.ndim
+        around[axis] = (radius, radius)
+        total = centred_sum(jnp.pad(jnp.ones_like(images), around), taps, radius, axis)
+        images = centred_sum(jnp.pad(images, around), taps, radius, axis) / total
+    return images
+
+
+def window_taps(size: int, shape: str) -> Window:
+    """Weights along one side of a `box` window, or of a `gaussian` one with a standard deviation of a quarter of it."""
+    if shape == "box":
+        return (1.0,) * size
+    return tuple(math.exp(-0.5 * (4 * (i - size // 2) / size) ** 2) for i in range(size))
+
+
+def reach(windows: tuple[Window, ...]) -> int:
+    """How far the largest window sees beyond its centre."""
+    return max((len(taps) for taps in windows), default=1) // 2
+
+
+def centred_sum(x: Float[Array, "..."], taps: Window, margin: int, axis: int) -> Float[Array, "..."]:
+    """Weighted sums over windows along `axis`, where one of reach `margin` fits: `2 margin` fewer."""
+    n = x.shape[axis] - 2 * margin
+    first = margin - len(taps) // 2
+    slices = (lax.slice_in_dim(x, first + i, first + i + n, axis=axis) for i in range(len(taps)))
+    return _add(part if tap == 1 else tap * part for tap, part in zip(taps, slices, strict=True))
+
+
+def centred_sums(x: Float[Array, "..."], windows: tuple[Window, ...], axis: int) -> tuple[Float[Array, "..."], ...]:
+    """`centred_sum` for every window; boxes grow one from another: 5 is 3 and the two beside it."""
+    margin = reach(windows)
+    if any(tap != 1 for taps in windows for tap in taps):
+        return tuple(centred_sum(x, taps, margin, axis) for taps in windows)
+    n = x.shape[axis] - 2 * margin
+    total = lax.slice_in_dim(x, margin, margin + n, axis=axis)
     sums = {1: total}
-    for r in range(1, reach + 1):
-        before = lax.slice_in_dim(x, reach - r, reach - r + n, axis=axis)
-        after = lax.slice_in_dim(x, reach + r, reach + r + n, axis=axis)
+    for r in range(1, margin + 1):
+        before = lax.slice_in_dim(x, margin - r, margin - r + n, axis=axis)
+        after = lax.slice_in_dim(x, margin + r, margin + r + n, axis=axis)
         total = total + before + after
         sums[2 * r + 1] = total
-    return tuple(sums[k] for k in sizes)
+    return tuple(sums[len(taps)] for taps in windows)
 
 
 def window_sums(
-    x: Float[Array, "..."], sizes: tuple[int, ...], axes: tuple[int, int]
+    x: Float[Array, "..."], windows: tuple[Window, ...], axes: tuple[int, int]
 ) -> tuple[Float[Array, "..."], ...]:
-    """Sums over square windows along two axes, which get `max(sizes) - 1` shorter."""
-    reach = max(sizes) // 2
-    rows = centred_sums(x, sizes, axes[1])
-    return tuple(centred_sum(row, k, reach, axes[0]) for row, k in zip(rows, sizes, strict=True))
+    """Sums over square windows along two axes, which get shorter by twice the reach of the largest."""
+    rows = centred_sums(x, windows, axes[1])
+    return tuple(centred_sum(row, taps, reach(windows), axes[0]) for row, taps in zip(rows, windows, strict=True))
 
 
 def crop(x: Float[Array, "..."], margin: int, axis: int) -> Float[Array, "..."]:

@@ -17,11 +17,11 @@ from jaxtyping import Array, Float
 from sel.entropy import density
 from sel.entropy.density import Estimator, Field, factored_total, in_order
 from sel.entropy.divergence import Divergence
-from sel.entropy.neighborhood import centred_sum, centred_sums, crop
+from sel.entropy.neighborhood import centred_sum, centred_sums, crop, reach
 
 _TILE = 32
 _BLOCK = 8
-_SKIP = 1e-5
+_SKIP = 1e-6
 
 
 def density_sums(
@@ -37,10 +37,10 @@ def density_sums(
     size = min(_TILE, max(h, w))
     rows, columns = -(-h // size), -(-w // size)
 
-    reach = max(estimator.joint_windows(divergence), default=1) // 2
+    margin = reach(estimator.joint_windows(divergence))
 
     def tiles(x):
-        return _split(x, size, rows, columns, reach)
+        return _split(x, size, rows, columns, margin)
 
     tiled = (jax.tree.map(tiles, fields), tiles(mask), jnp.repeat(bandwidth, rows * columns))
     sums = _tile_sums(*tiled, estimator, divergence)
@@ -52,11 +52,11 @@ def density_sums(
     return jax.tree.map(plane, sums)
 
 
-def _split(x, size, rows, columns, reach):
-    """Square tiles `[n rows columns, s, s]` with `reach` pixels of their surroundings, zeros beyond the plane."""
+def _split(x, size, rows, columns, margin):
+    """Square tiles `[n rows columns, s, s]` with `margin` pixels of their surroundings, zeros beyond the plane."""
     _, h, w = x.shape
-    side = size + 2 * reach
-    x = jnp.pad(x, [(0, 0), (reach, reach + rows * size - h), (reach, reach + columns * size - w)])
+    side = size + 2 * margin
+    x = jnp.pad(x, [(0, 0), (margin, margin + rows * size - h), (margin, margin + columns * size - w)])
     x = jnp.stack([x[:, i * size : i * size + side] for i in range(rows)], axis=1)
     x = jnp.stack([x[..., j * size : j * size + side] for j in range(columns)], axis=2)
     return x.reshape(-1, side, side)
@@ -64,7 +64,11 @@ def _split(x, size, rows, columns, reach):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _tile_sums(fields, mask, bandwidth, estimator, divergence):
-    return lax.map(lambda tile: _forward(*tile, estimator, divergence), (fields, mask, bandwidth))
+    def one_tile(tile):
+        fields, mask, bandwidth = tile
+        return _forward(fields, mask, bandwidth, estimator, divergence)
+
+    return lax.map(one_tile, (fields, mask, bandwidth))
 
 
 def _tile_sums_fwd(fields, mask, bandwidth, estimator, divergence):
@@ -96,18 +100,22 @@ _tile_sums.defvjp(_tile_sums_fwd, _tile_sums_bwd, symbolic_zeros=True)
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
 def _gradients(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
-    return lax.map(lambda tile: _backward(*tile, estimator, divergence, moved), (fields, mask, bandwidth, cotangents))
+    def one_tile(tile):
+        fields, mask, bandwidth, cotangents = tile
+        return _backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved)
+
+    return lax.map(one_tile, (fields, mask, bandwidth, cotangents))
 
 
 @_gradients.defjvp
 def _gradients_jvp(estimator, divergence, moved, primals, tangents):
     """Second derivatives go through the plain algorithm, on the same tiles."""
     fields, mask, bandwidth, cotangents = primals
-    reach = max(estimator.joint_windows(divergence), default=1) // 2
+    margin = reach(estimator.joint_windows(divergence))
 
     def tile_sums(fields):
         totals = density.density_sums(fields, mask, bandwidth, estimator=estimator, divergence=divergence)
-        return tuple(crop(crop(total, reach, 1), reach, 2) for total in totals)
+        return tuple(crop(crop(total, margin, 1), margin, 2) for total in totals)
 
     def dense_gradients(fields, cotangents):
         (gradients,) = jax.vjp(tile_sums, fields)[1](cotangents)
@@ -165,22 +173,23 @@ def _block_densities(go, first, second, windows, shares):
         return [centred_sums(p[:, None] * r, windows, 0) for p, r in zip(first, second, strict=True)]
 
     images = _apart(go, row_sums, first, second)
-    reach = max(windows) // 2
+    margin = reach(windows)
     return [
-        tuple(share * centred_sum(image[i], k, reach, 2) for image in images)
-        for i, (k, share) in enumerate(zip(windows, shares, strict=True))
+        tuple(share * centred_sum(image[i], taps, margin, 2) for image in images)
+        for i, (taps, share) in enumerate(zip(windows, shares, strict=True))
     ]
 
 
 def _inner(first, second, windows):
     """The tables without the surroundings of the tile."""
-    reach = max(windows, default=1) // 2
-    first = [crop(crop(p, reach, 1), reach, 2) for p in first]
-    return first, [crop(crop(r, reach, 1), reach, 3) for r in second]
+    margin = reach(windows)
+    first = [crop(crop(p, margin, 1), margin, 2) for p in first]
+    return first, [crop(crop(r, margin, 1), margin, 3) for r in second]
 
 
 def _single_total(first, second, windows, divergence):
-    return factored_total(divergence, *_inner(first, second, windows), (0, 2))
+    first, second = _inner(first, second, windows)
+    return factored_total(divergence, first, second, (0, 2))
 
 
 def _forward(fields, mask, bandwidth, estimator, divergence):
@@ -204,13 +213,13 @@ def _forward(fields, mask, bandwidth, estimator, divergence):
 def _backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
     """Gradients by u and v of the images in `moved`."""
     windows = estimator.joint_windows(divergence)
-    cotangents = dict(zip(estimator.windows, cotangents, strict=True))
+    by_size = {len(taps): cotangent for taps, cotangent in zip(estimator.windows, cotangents, strict=True)}
     tables = functools.partial(_tables, mask=mask, bandwidth=bandwidth, estimator=estimator)
     (first, second), (first_slopes, second_slopes) = jax.jvp(tables, (fields,), (jax.tree.map(jnp.ones_like, fields),))
     by_u, by_v = [jnp.zeros_like(p) for p in first], [jnp.zeros_like(r) for r in second]
     if len(windows) < len(estimator.windows):
-        _, pullback = jax.vjp(lambda *tables: _single_total(*tables, windows, divergence), first, second)
-        by_u, by_v = pullback(cotangents[1])
+        _, pullback = jax.vjp(lambda p, r: _single_total(p, r, windows, divergence), first, second)
+        by_u, by_v = pullback(by_size[1])
     gradients = [
         [(p * g).sum(0), (r * h).sum((0, 2))]
         for p, g, r, h in zip(first_slopes, by_u, second_slopes, by_v, strict=True)
@@ -218,7 +227,7 @@ def _backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved)
     gradients = [gradients[m] for m in moved]
     if not windows:
         return gradients
-    scales = [share * cotangents[k] for k, share in zip(windows, estimator.shares(mask, windows), strict=True)]
+    scales = [share * by_size[len(taps)] for taps, share in zip(windows, estimator.shares(mask, windows), strict=True)]
     joint = _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, estimator, divergence, moved)
     return jax.tree.map(jnp.add, gradients, joint)
 
@@ -230,7 +239,7 @@ def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, e
     where the loop adds up U_b = sum_a p_a' G_ab and V_b = sum_a p_a G_ab.
     """
     windows = estimator.joint_windows(divergence)
-    reach = max(windows) // 2
+    margin = reach(windows)
     shares = [share[:, None] for share in estimator.shares(mask, windows)]
     scales = [scale[:, None] for scale in scales]
     order, live = _worklist(first, second)
@@ -240,11 +249,11 @@ def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, e
         by_window = [
             [scale * slope for slope in divergence.slopes(*pair)] for scale, pair in zip(scales, densities, strict=True)
         ]
-        margin = (2 * reach, 2 * reach)
-        return [[jnp.pad(window[m], [margin, (0, 0), margin]) for window in by_window] for m in moved]
+        around = (2 * margin, 2 * margin)
+        return [[jnp.pad(window[m], [around, (0, 0), around]) for window in by_window] for m in moved]
 
     def row_sums(padded):
-        return [[centred_sum(g, k, reach, 0) for k, g in zip(windows, image, strict=True)] for image in padded]
+        return [[centred_sum(g, taps, margin, 0) for taps, g in zip(windows, image, strict=True)] for image in padded]
 
     def add_block(i, sums):
         a, j = order[i] // blocks, order[i] % blocks
@@ -253,7 +262,7 @@ def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, e
         rows = _apart(go, row_sums, _apart(go, slopes, densities))
         added = []
         for m, image, (by_u, by_v) in zip(moved, rows, sums, strict=True):
-            g = sum(centred_sum(row, k, reach, 2) for k, row in zip(windows, image, strict=True))
+            g = sum(centred_sum(row, taps, margin, 2) for taps, row in zip(windows, image, strict=True))
             added.append((by_u.at[j].add(first_slopes[m][a][:, None] * g), by_v.at[j].add(first[m][a][:, None] * g)))
         return added
 

@@ -1,6 +1,6 @@
 """From images and options, checked, to what the algorithms work on: planes in bin units, a mask, bandwidths."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from sel.entropy import density, sparse
 from sel.entropy.density import Estimator, Field
 from sel.entropy.kernels import KERNELS
 from sel.entropy.neighborhood import clip, neighbor_mean, neighbor_sum, window_taps
 
+# Checked by `check_images`, whose errors are for people.
+Pixels = Shaped[Array | np.ndarray, "..."]
 Windows = Sequence[int] | Literal["global"]
 
 _IMPLEMENTATIONS = {"dense": density.density_sums, "sparse": sparse.density_sums}
@@ -46,24 +48,27 @@ class Inputs:
     shape: tuple[int, ...]
     dtype: Any
 
-    def only(self, image: int) -> "Inputs":
-        """The same for one of the images alone."""
-        return replace(self, fields=(self.fields[image],))
+    def each(self) -> "Inputs":
+        """All images as planes of one: for a measure that takes one image, computed for each in the very same way."""
+        us, vs = zip(*self.fields, strict=True)
+        count = len(self.fields)
+        mask, bandwidth = (jnp.concatenate([x] * count) for x in (self.mask, self.bandwidth))
+        return replace(self, fields=((jnp.concatenate(us), jnp.concatenate(vs)),), mask=mask, bandwidth=bandwidth)
 
 
 def prepare(
-    images: dict[str, Array],
+    images: Mapping[str, Any],
     *,
     num_bins: int = 32,
     bandwidth: Any = 0.5,
     kernel: str = "logistic",
     windows: Windows = (1, 3, 5),
     window_shape: str = "box",
-    neighbor_weights: Array | None = None,
+    neighbor_weights: Pixels | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     variant: str = "corrected",
     gray: bool = False,
-    where: Array | None = None,
+    where: Pixels | None = None,
     implementation: str | None = None,
 ) -> Inputs:
     """Check images and options, see `sel.spatial_entropy_loss`, and bring them into the form of the algorithms."""
@@ -81,7 +86,8 @@ def prepare(
     dtype = jnp.promote_types(first.dtype, jnp.float32)
     mask = jnp.ones(first.shape, dtype) if where is None else jnp.asarray(where, dtype)
     # Values that do not count are replaced before anything is computed from them: 0 times NaN is NaN.
-    values = [x.astype(dtype) if where is None else jnp.where(where, x.astype(dtype), 0) for x in images.values()]
+    values = [jnp.asarray(x, dtype) for x in images.values()]
+    values = values if where is None else [jnp.where(jnp.asarray(where, bool), x, 0) for x in values]
     if gray:
         values, mask = [_luminance(x) for x in values], mask.min(-1, keepdims=True)
     weights = _neighbor_weights(neighbor_weights, dtype)
@@ -98,7 +104,7 @@ def choose(argument: str, value: str, choices: Any) -> Any:
     return choices[value] if isinstance(choices, dict) else value
 
 
-def check_images(images: dict[str, Array | None]) -> None:
+def check_images(images: Mapping[str, Any]) -> None:
     """Floating point, at least three axes, and all alike; a mask of their shape."""
     (first, image), *others = ((name, x) for name, x in images.items() if x is not None)
     for name, x in images.items():
@@ -143,7 +149,9 @@ def _planes(images):
 def _luminance(image):
     if image.shape[-1] not in (1, 3):
         raise ValueError(f"gray=True takes images of 1 or 3 channels, found {image.shape[-1]}")
-    return image if image.shape[-1] == 1 else (image * jnp.asarray(_LUMINANCE, image.dtype)).sum(-1, keepdims=True)
+    if image.shape[-1] == 1:
+        return image
+    return jnp.einsum("...c,c->...", image, jnp.asarray(_LUMINANCE, image.dtype))[..., None]
 
 
 def _bandwidth(bandwidth, target, mask):

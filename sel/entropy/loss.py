@@ -5,19 +5,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from sel.entropy import density
 from sel.entropy.divergence import DIVERGENCES, PUBLISHED, SHANNON, Divergence
-from sel.entropy.inputs import Inputs, Windows, choose, prepare
+from sel.entropy.inputs import Inputs, Pixels, Windows, choose, prepare
 from sel.entropy.neighborhood import blur, pad_planes, reach, window_sums
 
 _DIFFERENCE = "entropy_difference"
 
 
 def spatial_entropy_loss(
-    predictions: Float[Array, "*batch h w c"],
-    targets: Float[Array, "*batch h w c"],
+    predictions: Pixels,
+    targets: Pixels,
     *,
     divergence: str = "hellinger",
     num_bins: int = 32,
@@ -25,11 +25,11 @@ def spatial_entropy_loss(
     kernel: str = "logistic",
     windows: Windows = (1, 3, 5),
     window_shape: str = "box",
-    neighbor_weights: Float[Array, "3 3"] | None = None,
+    neighbor_weights: Pixels | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     variant: str = "corrected",
     gray: bool = False,
-    where: Bool[Array, "*batch h w c"] | None = None,
+    where: Pixels | None = None,
     return_map: bool = False,
     implementation: str | None = None,
 ) -> Float[Array, "..."]:
@@ -50,7 +50,7 @@ def spatial_entropy_loss(
     natural and see densities through a floor of 1e-30, below which a density has no gradient.
 
     Args:
-      predictions: images, channels last, any leading axes, any floating dtype; sums are kept in float32 or better.
+      predictions: images `[*batch, h, w, c]`, any floating dtype; sums are kept in float32 or better.
       targets: images of the same shape and dtype.
       divergence: `hellinger`, `relative`, `cross`, `jensen_shannon`, or `entropy_difference`: |H(P) - H(Q)|.
       num_bins: bins L on each axis, at least 2.
@@ -105,23 +105,24 @@ def spatial_entropy_loss(
         implementation=implementation,
     )
     if chosen is None:
-        entropies = (_window_values(inputs.only(image), SHANNON) for image in range(2))
-        values = [jnp.abs(p - q) for p, q in zip(*entropies, strict=True)]
+        values = [
+            _absolute(jnp.subtract(*jnp.split(entropies, 2))) for entropies in _window_values(inputs.each(), SHANNON)
+        ]
     else:
         values = _window_values(inputs, chosen)
     return _mean(values, inputs, return_map)
 
 
 def combined_loss(
-    predictions: Float[Array, "*batch h w c"],
-    targets: Float[Array, "*batch h w c"],
+    predictions: Pixels,
+    targets: Pixels,
     *,
     entropy: float = 1.0,
     l1: float = 0.0,
     blurred_l1: float = 0.0,
     blur_sigma: float = 2.0,
     **options: Any,
-) -> Float[Array, "*batch"]:
+) -> Float[Array, "..."]:
     """Weighted sum: entropy * spatial_entropy_loss + l1 * mean |x - y| + blurred_l1 * mean |g * x - g * y|.
 
     The entropy loss is blind to where inside its windows a pixel is; a little l1 ties the image down, and l1 of images
@@ -147,30 +148,30 @@ def combined_loss(
         raise ValueError(f"blur_sigma must be a positive number of pixels, found {blur_sigma!r}")
     prepare({"predictions": predictions, "targets": targets})
     dtype = jnp.promote_types(predictions.dtype, jnp.float32)
-    difference = predictions.astype(dtype) - targets.astype(dtype)
+    difference = jnp.asarray(predictions, dtype) - jnp.asarray(targets, dtype)
     total = jnp.zeros(predictions.shape[:-3], dtype)
     if entropy:
         total += entropy * spatial_entropy_loss(predictions, targets, **options).astype(dtype)
     if l1:
-        total += l1 * jnp.abs(difference).mean((-3, -2, -1))
+        total += l1 * _absolute(difference).mean((-3, -2, -1))
     if blurred_l1:
-        total += blurred_l1 * jnp.abs(blur(difference, blur_sigma)).mean((-3, -2, -1))
+        total += blurred_l1 * _absolute(blur(difference, blur_sigma)).mean((-3, -2, -1))
     return total.astype(predictions.dtype)
 
 
 def spatial_entropy(
-    images: Float[Array, "*batch h w c"],
+    images: Pixels,
     *,
     num_bins: int = 32,
     bandwidth: Any = 0.5,
     kernel: str = "logistic",
     windows: Windows = (1, 3, 5),
     window_shape: str = "box",
-    neighbor_weights: Float[Array, "3 3"] | None = None,
+    neighbor_weights: Pixels | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     variant: str = "corrected",
     gray: bool = False,
-    where: Bool[Array, "*batch h w c"] | None = None,
+    where: Pixels | None = None,
     return_map: bool = False,
     implementation: str | None = None,
 ) -> Float[Array, "..."]:
@@ -197,18 +198,18 @@ def spatial_entropy(
 
 
 def joint_density(
-    images: Float[Array, "*batch h w c"],
+    images: Pixels,
     *,
     num_bins: int = 32,
     bandwidth: Any = 0.5,
     kernel: str = "logistic",
     windows: Windows = (1, 3, 5),
     window_shape: str = "box",
-    neighbor_weights: Float[Array, "3 3"] | None = None,
+    neighbor_weights: Pixels | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     variant: str = "corrected",
     gray: bool = False,
-    where: Bool[Array, "*batch h w c"] | None = None,
+    where: Pixels | None = None,
 ) -> Float[Array, "..."]:
     """The joint density P_k[a, b](q) itself, to look at or to test with: L^2 values for each pixel, channel and window.
 
@@ -243,6 +244,11 @@ def joint_density(
     sums = window_sums((u * mask[..., None])[..., :, None] * v[..., None, :], estimator.windows, (-4, -3))
     stacked = jnp.stack([share[..., None, None] * total for share, total in zip(shares, sums, strict=True)])
     return jnp.moveaxis(stacked.reshape(len(sums), *batch, c, h, w, *bins), -5, -3).astype(images.dtype)
+
+
+def _absolute(x: Array) -> Array:
+    """Absolute value with slope 0, not 1, at 0."""
+    return x * jnp.sign(x)
 
 
 def _window_values(inputs: Inputs, divergence: Divergence) -> list[Array]:

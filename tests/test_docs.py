@@ -15,5 +15,5 @@ def test_the_example_of_the_loss_page_runs():
 
 def test_links_between_pages_lead_somewhere():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+\.\w+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,6 +1,6 @@
 """The pictures of docs/loss.md: what the loss sees, and how it judges damage that l1 and SSIM judge otherwise.
 
-    python -m benchmarks.loss_picture --output=docs/images
+python -m benchmarks.loss_picture --output=docs/images
 """
 
 import argparse

@@ -3,7 +3,7 @@
 A value is changed on the command line by its key: `--config.loss.num_bins=16`.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
 
@@ -35,9 +35,9 @@ def get_config() -> ConfigDict:
     config.loss.num_bins = 32
     config.loss.bandwidth = 0.5
     config.loss.kernel = "logistic"
-    config.loss.windows = (1, 3, 5)
+    config.loss.windows = FieldReference((1, 3, 5), field_type=object)  # odd sizes, or "global"
     config.loss.variant = "corrected"
-    config.loss.implementation = placeholder(str)  # sparse, dense, or None: sparse on CPU, dense elsewhere
+    config.loss.implementation = placeholder(str)  # sparse or dense; by default sparse on CPU, dense elsewhere
     # x_{t-1} is compared, which is noisy: clipping it to (0, 1) would leave dark pixels without gradient.
     config.loss.value_range = (-0.3, 1.3)
 
@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
 
     config.sampler = ConfigDict()
     config.sampler.method = "posterior"  # posterior, sde or ode
-    config.sampler.clip_x0 = (0.0, 1.0)
+    config.sampler.clip_x0 = FieldReference((0.0, 1.0), field_type=object)  # None for sde and ode
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000

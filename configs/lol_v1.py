@@ -1,16 +1,18 @@
-"""LOL v1: 485 pairs of 600 x 400 photographs (Wei et al., "Deep Retinex Decomposition for Low-Light Enhancement", BMVC 2018).
+"""LOL v1: 485 pairs of 600 x 400 photographs (Wei et al., "Deep Retinex Decomposition", BMVC 2018).
 
     python -m experiments.train --config=configs/lol_v1.py:small --config.data.root=LOL --workdir=runs/lol
 
-LOL holds our485/{low,high} and val/{low,high}; `config.data.validation` names another folder. See docs/results.md for what runs reached.
+LOL holds our485/{low,high} and val/{low,high}; `config.data.validation` names another folder. See docs/results.md for
+what runs reached.
 
 Variants:
   small: width 32, 1.2 M parameters, for one accelerator or a patient CPU.
   full: the published size (288 M parameters) and training length, for accelerators with 40 GB or more.
 """
 
-from configs.default import get_config as get_default
 from ml_collections import ConfigDict
+
+from configs.default import get_config as get_default
 
 
 def get_config(variant: str = "small") -> ConfigDict:

@@ -1,10 +1,13 @@
 """Photographs that come with scikit-image, darkened by a camera model: no download, a few minutes on two CPU cores.
 
     python -m experiments.train --config=configs/quickstart.py --workdir=runs/quickstart
+
+Two whole photographs are held out for validation, see `sel.data.sample_pairs`.
 """
 
-from configs.default import get_config as get_default
 from ml_collections import ConfigDict
+
+from configs.default import get_config as get_default
 
 
 def get_config() -> ConfigDict:

@@ -1,82 +1,85 @@
 """What the programs share in talking to a person: one line for a mistake, a progress bar, a table of scores."""
 
-import json
+import collections
+import datetime
+import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
-from absl import app, logging
-from ml_collections import ConfigDict
+from absl import app, flags
+from absl import logging as absl_logging
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
 from rich.table import Table
 
 from sel.errors import UserError
 
-console = Console(soft_wrap=True)
+# Names of files are shown as they are, whatever brackets and colons they contain.
+console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+T = TypeVar("T")
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parse the command line and run `main`; a `UserError` or wrong flag ends it with one line on stderr and status 1."""
+def require(*names: str) -> None:
+    """Demand that flags are given, and not empty."""
+    for name in names:
+        flags.register_validator(name, bool, message=f"--{name} is required; --help explains it")
+
+
+def run(main: Callable[..., None], prefix: str | None = None) -> None:
+    """Parse the command line and run `main`. A mistake of the user ends it with one line on stderr and status 1.
+
+    Args:
+      main: takes nothing, or the list of arguments that begin with `prefix`.
+      prefix: begins arguments that are no flags.
+    """
+
+    def parse(arguments: Sequence[str]) -> list[str]:
+        prefixed = [argument for argument in arguments if prefix and argument.startswith(prefix)]
+        try:
+            program, *rest = flags.FLAGS([argument for argument in arguments if argument not in prefixed])
+        except flags.Error as error:
+            _fail("; ".join(line.strip() for line in str(error).splitlines()))
+        if rest:
+            _fail(f"unexpected argument {rest[0]!r}; options are written --NAME=VALUE, and --help lists them")
+        return [program, *prefixed]
 
     def guarded(arguments: Sequence[str]) -> None:
-        # Orbax reports every checkpoint in a dozen lines.
-        logging.set_verbosity(logging.ERROR)
+        # Orbax reports every checkpoint in a dozen lines, and a damaged one twice before it raises.
+        absl_logging.set_verbosity(absl_logging.FATAL)
+        logging.getLogger("jax").setLevel("WARNING")
         warnings.filterwarnings("ignore", module="orbax")
         try:
-            if len(arguments) > 1:
-                raise UserError(f"unexpected argument {arguments[1]!r}; options are written --name=value")
-            main()
+            main(*[arguments[1:]] if prefix else [])
         except UserError as error:
-            _fail(error)
-        except KeyboardInterrupt:
-            _fail("interrupted")
+            _fail(str(error))
+        except OSError as error:
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except KeyboardInterrupt as interrupt:
+            _fail(str(interrupt) or "interrupted", status=130)
 
-    app.run(guarded, flags_parser=_parse)
-
-
-def _parse(arguments: Sequence[str]) -> list[str]:
-    try:
-        return app.parse_flags_with_usage(list(arguments))
-    except SystemExit:
-        raise
-    except Exception as error:  # a configuration file runs any code, and raises what it likes
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        _fail(lines[0])
+    app.run(guarded, flags_parser=parse)
 
 
-def _fail(message: Any) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)
-
-
-def plain(config: ConfigDict) -> dict[str, Any]:
-    """The configuration as dictionaries and lists, as JSON would give it back."""
-    return json.loads(config.to_json())
+def _fail(message: str, status: int = 1) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
 
 
 class StepProgress:
-    """A bar with loss, speed and time left on a terminal; a line now and then where there is none."""
+    """Loss, speed and time left: beside a bar on a terminal, as a line now and then where there is none."""
 
-    def __init__(self, total: int, unit: str = "step"):
-        self._total, self._unit = total, unit
+    def __init__(self, total: int):
+        self._total = total
+        self._losses: collections.deque[float] = collections.deque(maxlen=20)
         self._first: tuple[int, float] | None = None
-        self._loss = 0.0
         self._spoken = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("training", total=total, note="compiling")
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("compiling", total=total)
 
     def __enter__(self) -> "StepProgress":
         """Show the bar."""
@@ -90,17 +93,23 @@ class StepProgress:
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
         """Report one finished step."""
         now = time.monotonic()
-        if self._first is None:
-            self._first, self._loss = (step, now), metrics["loss"]
-        self._loss += 0.05 * (metrics["loss"] - self._loss)
-        first, since = self._first
-        speed = (step - first) / (now - since) if step > first else 0.0
-        note = f"loss {self._loss:.4f}  {speed:.2f} steps/s"
-        self._bar.update(self._task, completed=step, note=note)
+        self._losses.append(metrics["loss"])
+        # The first step is not timed: it waits for the compiler.
+        first, since = self._first = self._first or (step, now)
+        note = f"loss {sum(self._losses) / len(self._losses):.4f}"
+        if step > first:
+            speed = (step - first) / max(now - since, 1e-6)
+            left = datetime.timedelta(seconds=round((self._total - step) / speed))
+            note += f"  {speed:.2f} steps/s  {left} left"
+        self._bar.update(self._task, completed=step, description=note)
         if not console.is_terminal and (now - self._spoken > 15 or step == self._total):
-            left = f", {(self._total - step) / speed:.0f} s left" if speed else ""
-            console.print(f"step {step}/{self._total}  {note}{left}")
+            console.print(f"step {step}/{self._total}  {note}")
             self._spoken = now
+
+
+def with_progress(items: Sequence[T], description: str) -> Iterator[T]:
+    """Iterate with a bar on a terminal."""
+    yield from track(items, description, console=console, disable=not console.is_terminal)
 
 
 def score_table(rows: list[dict[str, Any]], title: str) -> Table:

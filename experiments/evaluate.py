@@ -9,34 +9,37 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.console import console, run, score_table
-from experiments.scoring import Restorer, mean_row, score_pairs, with_progress, write_json
+from experiments.console import console, require, run, score_table, with_progress
+from experiments.scoring import Restorer, check_sizes, make_folder, mean_row, score_pairs, write_json
 from sel.data import find_pairs, load_pairs
 from sel.errors import UserError
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of a training run, or one of its checkpoints.")
-_DATA = flags.DEFINE_string("data", None, "Folder that holds low/ and high/.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
+_DATA = flags.DEFINE_string("data", "", "Folder that holds low/ and high/.")
 _OUTPUT = flags.DEFINE_string("output", "evaluation.json", "JSON file for the scores.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the sampler's noise.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace --output if it exists.")
-flags.mark_flags_as_required(["checkpoint", "data"])
 
 
 def main() -> None:
     """Score, print, write."""
     output = Path(_OUTPUT.value)
+    if output.is_dir():
+        raise UserError(f"--output={output} is a folder; give the name of a JSON file")
     if output.exists() and not _OVERWRITE.value:
         raise UserError(f"--output={output} exists already; choose another name or give --overwrite")
     paths = find_pairs(_DATA.value)
     restorer = Restorer.from_checkpoint(_CHECKPOINT.value, _SEED.value)
     pairs = load_pairs(paths)
+    check_sizes(pairs)
+    make_folder(output.parent)
     rows = [row for _, _, row in score_pairs(restorer, with_progress(pairs, "evaluating"))]
-    rows.append(mean_row(rows))
-    console.print(score_table(rows, f"{_DATA.value}, {len(pairs)} images"))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(output, {"checkpoint": _CHECKPOINT.value, "seed": _SEED.value, "images": rows[:-1], "mean": rows[-1]})
+    mean = mean_row(rows)
+    console.print(score_table([*rows, mean], f"{_DATA.value}, {len(pairs)} images"))
+    write_json(output, {"checkpoint": _CHECKPOINT.value, "seed": _SEED.value, "images": rows, "mean": mean})
     console.print(f"written to {output}")
 
 
 if __name__ == "__main__":
+    require("checkpoint", "data", "output")
     run(main)

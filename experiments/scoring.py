@@ -2,21 +2,23 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from experiments.console import console
 from sel.data import Pair, write_png
 from sel.errors import UserError
 from sel.metrics import psnr, ssim
 from sel.restoration import Restore
-from sel.training import find_checkpoint, read_config, read_params
-from sel.training.build import build_restore
+from sel.training import build_restore, find_checkpoint, read_config, read_params
+
+# SSIM averages over windows of this side.
+SMALLEST = 11
 
 
 class Restorer:
@@ -33,21 +35,35 @@ class Restorer:
           UserError: if there is no checkpoint of this project at `path`.
         """
         checkpoint = find_checkpoint(path)
-        config = read_config(checkpoint)
-        return cls(build_restore(config), read_params(checkpoint), seed)
+        return cls(build_restore(read_config(checkpoint)), read_params(checkpoint), seed)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Enhance `[h, w, 3]` uint8; the same image and seed give the same result."""
-        mu = jax.numpy.asarray(image[None], jax.numpy.float32) / 255
-        x0 = self._restore(self._params, self._key, mu)[0]
-        return np.asarray(jax.numpy.round(x0 * 255).astype(jax.numpy.uint8))
+        mu = jnp.asarray(image[None], jnp.float32) / 255
+        x0 = self._restore(self._key, self._params, mu)[0]
+        return np.asarray(jnp.round(x0 * 255).astype(jnp.uint8))
+
+
+def check_sizes(pairs: Sequence[Pair]) -> None:
+    """Refuse images that can't be scored.
+
+    Raises:
+      UserError: names the first.
+    """
+    for pair in pairs:
+        height, width = pair.x0.shape[:2]
+        if min(height, width) < SMALLEST:
+            raise UserError(
+                f"image {pair.name} of {height} x {width} pixels is too small to be scored: SSIM needs at least "
+                f"{SMALLEST} x {SMALLEST}"
+            )
 
 
 def score_pairs(restorer: Restorer, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, np.ndarray, dict[str, Any]]]:
     """Each pair with its enhanced image and its row of scores, all of 8-bit images."""
     for pair in pairs:
         enhanced = restorer(pair.mu)
-        x0, mu, result = (np.float32(x) / 255 for x in (pair.x0, pair.mu, enhanced))
+        x0, mu, result = (jnp.asarray(image, jnp.float32) / 255 for image in (pair.x0, pair.mu, enhanced))
         row: dict[str, Any] = {"name": pair.name}
         for suffix, image in (("_dark", mu), ("", result)):
             row["psnr" + suffix] = float(psnr(image, x0))
@@ -61,33 +77,43 @@ def mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"name": "mean", **{name: float(np.mean([row[name] for row in rows])) for name in names}}
 
 
-def with_progress(items: Sequence[Any], description: str) -> Iterator[Any]:
-    """Iterate with a bar on a terminal."""
-    from rich.progress import track
-
-    yield from track(items, description, console=console, disable=not console.is_terminal)
-
-
-def write_comparison(path: Path, rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], width: int = 360) -> None:
+def write_comparison(
+    path: Path, rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], width: int = 360, gap: int = 6
+) -> None:
     """One row for each image: dark | enhanced | target, each reduced to `width` pixels if it is wider."""
 
     def fit(image: np.ndarray) -> np.ndarray:
         height = max(1, round(image.shape[0] * min(1.0, width / image.shape[1])))
         return np.asarray(Image.fromarray(image).resize((min(width, image.shape[1]), height), Image.Resampling.LANCZOS))
 
-    gap = 6
-    lines = [np.concatenate([np.pad(fit(x), [(gap, 0), (gap, 0), (0, 0)], constant_values=255) for x in row], 1) for row in rows]
+    def framed(image: np.ndarray, *margins: tuple[int, int]) -> np.ndarray:
+        return np.pad(image, [*margins, (0, 0)], constant_values=255)
+
+    lines = [np.concatenate([framed(fit(image), (gap, 0), (gap, 0)) for image in row], axis=1) for row in rows]
     widest = max(line.shape[1] for line in lines)
-    lines = [np.pad(line, [(0, 0), (0, widest - line.shape[1]), (0, 0)], constant_values=255) for line in lines]
-    write_png(path, np.pad(np.concatenate(lines), [(0, gap), (0, gap), (0, 0)], constant_values=255))
+    sheet = np.concatenate([framed(line, (0, 0), (0, widest - line.shape[1])) for line in lines])
+    write_png(path, framed(sheet, (0, gap), (0, gap)))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that results go to, and those above it.
+
+    Raises:
+      UserError: if that is not possible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: this folder can't be made: {error.strerror}") from None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all. The PSNR of identical images is infinite, which JSON does not know: null.
 
     Raises:
       UserError: if it can't be written.
     """
+    value = json.loads(json.dumps(value), parse_constant=lambda _: None)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.write_text(json.dumps(value, indent=2) + "\n")

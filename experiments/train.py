@@ -3,71 +3,108 @@
     python -m experiments.train --config=configs/quickstart.py --workdir=runs/quickstart
     python -m experiments.train --config=configs/lol_v1.py:small --config.data.root=LOL --workdir=runs/lol
 
-Any value of the configuration can be changed: --config.loss.divergence=relative --config.batch_size=16. The same command goes on from the last
-checkpoint of an interrupted run. WORKDIR gets checkpoints/, metrics.jsonl, validation.json and comparison.png.
+Any value of the configuration can be changed: --config.loss.divergence=relative --config.batch_size=16. The same
+command goes on from the last checkpoint of an interrupted run. WORKDIR gets checkpoints/, metrics.jsonl,
+validation.json and comparison.png.
 """
 
+import shlex
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
 from PIL import Image
 
-from experiments.console import StepProgress, console, plain, run, score_table
-from experiments.scoring import Restorer, mean_row, score_pairs, with_progress, write_comparison, write_json
+from experiments.config import PREFIX, load_config
+from experiments.console import StepProgress, console, require, run, score_table, with_progress
+from experiments.scoring import (
+    SMALLEST,
+    Restorer,
+    check_sizes,
+    make_folder,
+    mean_row,
+    score_pairs,
+    write_comparison,
+    write_json,
+)
 from sel.data import Pair, find_pairs, load_pairs, sample_pairs
 from sel.errors import UserError
-from sel.training import train
-from sel.training.build import build_restore
+from sel.training import Section, TrainState, build_parts, build_restore, latest_step, train
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, FILE or FILE:VARIANT.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-flags.mark_flags_as_required(["config", "workdir"])
+_CONFIG = flags.DEFINE_string("config", "", "Configuration file, FILE or FILE:VARIANT.")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run.")
 
 # Pictures in comparison.png; scores are those of all validation pairs.
 _SHOWN = 6
 
 
-def main() -> None:
+def main(changes: list[str]) -> None:
     """Train, validate, report."""
-    config, workdir = plain(_CONFIG.value), Path(_WORKDIR.value)
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir={workdir}: this is a file, not a folder")
-    training, validation = load_data(config["data"], config["seed"])
-    devices = f"{jax.device_count()} {jax.devices()[0].platform.upper()} device{'s' if jax.device_count() > 1 else ''}"
-    console.print(f"{len(training)} training and {len(validation)} validation pairs; {devices}; loss {config['loss']['name']}")
-    with StepProgress(config["num_steps"]) as progress:
-        state = train(config, workdir, training, progress)
-    restorer = Restorer(build_restore(config), jax.device_get(state.average))
-    validate(restorer, validation, workdir)
+    config, workdir = load_config(_CONFIG.value, changes), Path(_WORKDIR.value)
+    # Before anything is read or written: mistakes in the configuration show at once.
+    build_parts(config)
+    restore = build_restore(config)
+    training, validation = load_data(config)
+    make_folder(workdir)
+    devices = f"{jax.device_count()} {jax.default_backend().upper()} device{'s' if jax.device_count() > 1 else ''}"
+    pairs = f"{len(training)} training and {len(validation)} validation pairs"
+    console.print(f"{pairs}; {devices}; loss {config['loss']['name']}")
+    state = fit(config, workdir, training)
+    validate(Restorer(restore, jax.device_get(state.average)), validation, workdir)
     console.print(f"\nCheckpoint: {workdir}/checkpoints    pictures: {workdir}/comparison.png")
     console.print("Enhance a photograph of your own:")
-    console.print(f"  python -m experiments.enhance --checkpoint={workdir} --input=PHOTO.jpg --output=PHOTO_bright.png")
+    checkpoint = shlex.quote(str(workdir))
+    console.print(
+        f"  python -m experiments.enhance --checkpoint={checkpoint} --input=PHOTO.jpg --output=PHOTO_bright.png"
+    )
 
 
-def load_data(data: dict[str, Any], seed: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+def load_data(config: Section) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     """Training and validation pairs of `config.data`.
 
     Raises:
       UserError: if they are not there, or not as they should be.
     """
+    data = config["data"]
     if data["name"] == "samples":
-        training, validation = sample_pairs(darkenings=data["darkenings"], seed=seed)
-        return training, tuple(_reduced(pair, data["validation_size"]) for pair in validation)
-    if data["name"] != "pairs":
+        if data["darkenings"] < 1 or data["validation_size"] < SMALLEST:
+            raise UserError(
+                f"config.data.darkenings must be at least 1 and config.data.validation_size at least {SMALLEST}, "
+                f"found {data['darkenings']} and {data['validation_size']}"
+            )
+        training, validation = sample_pairs(darkenings=data["darkenings"], seed=config["seed"])
+        validation = tuple(_reduced(pair, data["validation_size"]) for pair in validation)
+    elif data["name"] == "pairs":
+        if not data["root"]:
+            folders = f"{data['train']}/ and {data['validation']}/"
+            raise UserError(
+                f"config.data.root is empty: {PREFIX}data.root=FOLDER names the folder that holds {folders}"
+            )
+        # Both are looked through before the first is decoded, which takes a while.
+        found = [find_pairs(Path(data["root"]) / data[side]) for side in ("train", "validation")]
+        training, validation = (load_pairs(paths) for paths in found)
+    else:
         raise UserError(f"config.data.name must be pairs or samples, found {data['name']!r}")
-    if not data["root"]:
-        raise UserError(
-            f"config.data.root is empty: give the folder that holds {data['train']}/{{low,high}}, --config.data.root=FOLDER"
-        )
-    root = Path(data["root"])
-    # Both are looked through before the first is decoded, which takes a while.
-    found = [find_pairs(root / data[side]) for side in ("train", "validation")]
-    return load_pairs(found[0]), load_pairs(found[1])
+    check_sizes(validation)
+    return training, validation
+
+
+def fit(config: Section, workdir: Path, pairs: tuple[Pair, ...]) -> TrainState:
+    """Train, and tell where an interrupted run goes on.
+
+    Raises:
+      UserError: as `sel.training.train`, or if interrupted from the keyboard.
+    """
+    done = latest_step(workdir)
+    if done:
+        console.print(f"{workdir} holds this run up to step {done}")
+    try:
+        with StepProgress(config["num_steps"]) as progress:
+            return train(config, workdir, pairs, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; the same command goes on from step {latest_step(workdir)}") from None
 
 
 def validate(restorer: Restorer, pairs: tuple[Pair, ...], workdir: Path) -> None:
@@ -75,12 +112,11 @@ def validate(restorer: Restorer, pairs: tuple[Pair, ...], workdir: Path) -> None
     start = time.monotonic()
     scored = list(score_pairs(restorer, with_progress(pairs, "validating")))
     rows = [row for _, _, row in scored]
-    rows.append(mean_row(rows))
-    table = score_table(rows if len(rows) <= 12 else rows[-1:], f"Validation, {len(pairs)} images")
-    console.print(table)
-    gain = rows[-1]["psnr"] - rows[-1]["psnr_dark"]
-    console.print(f"Enhanced images are {gain:+.2f} dB PSNR against dark ones ({time.monotonic() - start:.0f} s).")
-    write_json(workdir / "validation.json", rows)
+    mean = mean_row(rows)
+    console.print(score_table([*(rows if len(rows) <= 12 else []), mean], f"Validation, {len(pairs)} images"))
+    gain, seconds = mean["psnr"] - mean["psnr_dark"], time.monotonic() - start
+    console.print(f"Enhanced images are {gain:+.2f} dB PSNR against dark ones ({seconds:.0f} s).")
+    write_json(workdir / "validation.json", [*rows, mean])
     write_comparison(workdir / "comparison.png", [(pair.mu, image, pair.x0) for pair, image, _ in scored[:_SHOWN]])
 
 
@@ -94,4 +130,5 @@ def _reduced(pair: Pair, longest: int) -> Pair:
 
 
 if __name__ == "__main__":
-    run(main)
+    require("config", "workdir")
+    run(main, prefix=PREFIX)

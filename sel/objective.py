@@ -1,5 +1,6 @@
-"""Where training meets: draw t and x_t, predict the noise, take one reverse step, compare it with the best step there is."""
+"""Where training meets: draw t and x_t, predict the noise, take one reverse step, compare it with the best one."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,22 +27,25 @@ def l2_loss(predictions: Images, targets: Images) -> Float[Array, " b"]:
     return jnp.square(predictions - targets).mean((1, 2, 3))
 
 
+_LOSSES: dict[str, Callable[..., Any]] = {"spatial_entropy": spatial_entropy_loss, "l1": l1_loss, "l2": l2_loss}
+
+
 def make_loss(name: str, **options: Any) -> LossFn:
-    """The loss called `name`: `spatial_entropy` with the options of `sel.spatial_entropy_loss`, or `l1` or `l2`, which take none.
+    """The loss called `name`.
+
+    Args:
+      name: `spatial_entropy`, `l1` or `l2`.
+      **options: those of `sel.spatial_entropy_loss`; the others have none.
 
     Raises:
-      ValueError: if there is no such loss, or it has no such option.
+      ValueError: if there is no such loss.
     """
-    if name == "spatial_entropy":
-        return lambda predictions, targets: spatial_entropy_loss(predictions, targets, **options)
-    if name not in ("l1", "l2"):
-        raise ValueError(f"loss.name must be one of spatial_entropy, l1, l2, found {name!r}")
-    return l1_loss if name == "l1" else l2_loss
+    if name not in _LOSSES:
+        raise ValueError(f"name must be one of {', '.join(_LOSSES)}, found {name!r}")
+    return functools.partial(_LOSSES[name], **options)
 
 
-def draw_step(
-    key: PRNGKeyArray, shape: tuple[int, int, int, int], schedule: Schedule
-) -> tuple[Int[Array, " b"], Images]:
+def draw_step(key: PRNGKeyArray, shape: tuple[int, ...], schedule: Schedule) -> tuple[Int[Array, " b"], Images]:
     """What chance decides in one training step: t, uniform in 1..T for each image, and the noise of x_t."""
     key_t, key_noise = jax.random.split(key)
     t = jax.random.randint(key_t, shape[:1], 1, schedule.num_steps + 1)
@@ -76,8 +80,8 @@ def training_losses(
     Returns:
       One loss per image.
 
-    Source: Luo et al., "Image Restoration with Mean-Reverting SDEs", ICML 2023 (the optimum); Lian et al., arXiv 2404.09735 (its use
-    with an entropy).
+    Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023 (the
+    optimum); Lian et al., arXiv 2404.09735 (its use with an entropy).
     """
     x_t = diffusion.marginal_sample(schedule, x0, mu, noise, t)
     noise_hat = noise_fn(x_t, mu, t)

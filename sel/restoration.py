@@ -1,7 +1,7 @@
 """Where use meets: a network, its parameters and a schedule become a function from dark images to bright ones."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,13 @@ from sel import diffusion
 from sel.diffusion import Schedule
 
 Images = Float[Array, "b h w c"]
-Restore = Callable[[Any, PRNGKeyArray, Images], Images]
+Restore = Callable[[PRNGKeyArray, Any, Images], Images]
 
 
 def make_restore(
     module: nn.Module, schedule: Schedule, *, method: str = "posterior", clip_x0: tuple[float, float] | None = None
 ) -> Restore:
-    """Compile `restore(params, key, mu) -> x0_hat`, clipped to [0, 1].
+    """Compile `restore(key, params, mu) -> x0_hat`, clipped to [0, 1].
 
     Args:
       module: the noise predictor; `module.apply({"params": params}, x_t, mu, t)`.
@@ -31,11 +31,11 @@ def make_restore(
     """
 
     @jax.jit
-    def restore(params: Any, key: PRNGKeyArray, mu: Images) -> Images:
+    def restore(key: PRNGKeyArray, params: Any, mu: Images) -> Images:
         def noise_fn(x_t, mu, t):
             return module.apply({"params": params}, x_t, mu, t)
 
         x0 = diffusion.sample(key, noise_fn, mu, schedule=schedule, method=method, clip_x0=clip_x0)
-        return jnp.clip(x0, 0, 1)
+        return jnp.clip(cast(Images, x0), 0, 1)
 
     return restore

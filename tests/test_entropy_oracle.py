@@ -1,7 +1,5 @@
 """The corrected variant against a float64 evaluation of its formulas: values, and gradients by central differences."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,7 @@ import sel
 
 IMPLEMENTATIONS = ("dense", "sparse")
 # Few bins and a wide kernel keep every density above the floor of 1e-30 that the logarithms have.
-OPTIONS = {"num_bins": 6, "bandwidth": 0.7}
+OPTIONS = {"num_bins": 6, "bandwidth": 0.7, "windows": (1, 3)}
 SHAPE = (2, 7, 6, 2)
 WEIGHTS = np.random.default_rng(5).uniform(0.1, 1, (3, 3))  # not symmetric, the centre to be ignored
 
@@ -40,22 +38,23 @@ def tolerance(divergence):
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_values(divergence, kernel):
     options = {**OPTIONS, "divergence": divergence, "kernel": kernel}
+    whole_image = {**options, "windows": "global"}
 
     @quick_jit
     def losses(*images):
-        loss = functools.partial(sel.spatial_entropy_loss, *images, **options)
-        return [loss(implementation=i) for i in IMPLEMENTATIONS], loss(windows="global")
+        local = [sel.spatial_entropy_loss(*images, implementation=i, **options) for i in IMPLEMENTATIONS]
+        return local, sel.spatial_entropy_loss(*images, **whole_image)
 
     images = pair(SHAPE)
     local, whole = losses(*images)
     expected = oracles.spatial_entropy_loss(*images, **options)
     for value in local:
         np.testing.assert_allclose(value, expected, rtol=tolerance(divergence))
-    expected = oracles.spatial_entropy_loss(*images, windows="global", **options)
+    expected = oracles.spatial_entropy_loss(*images, **whole_image)
     np.testing.assert_allclose(whole, expected, rtol=tolerance(divergence))
 
 
-@pytest.mark.parametrize("windows", [(1,), (5, 1), (9,)])
+@pytest.mark.parametrize("windows", [(1,), (5, 3, 1), (9,)])
 @pytest.mark.parametrize("divergence", ["relative", "jensen_shannon"])
 def test_values_at_every_pixel(divergence, windows):
     options = {**OPTIONS, "divergence": divergence, "windows": windows}
@@ -110,10 +109,10 @@ def test_joint_density(kernel, windows):
 
 @pytest.mark.parametrize(
     ("divergence", "kernel", "implementation", "windows"),
-    [(d, "logistic", "sparse", (1, 3, 5)) for d in DIVERGENCES]
-    + [(d, "logistic", "dense", (1, 3, 5)) for d in ("relative", "jensen_shannon")]
+    [(d, "logistic", "sparse", (1, 3)) for d in DIVERGENCES]
+    + [(d, "logistic", "dense", (1, 3)) for d in ("relative", "jensen_shannon")]
     + [(d, "logistic", None, "global") for d in ("hellinger", "cross")]
-    + [("hellinger", "sech", "sparse", (3, 1)), ("relative", "gaussian", "sparse", (5,))],
+    + [("hellinger", "sech", "sparse", (3,)), ("relative", "gaussian", "sparse", (5,))],
 )
 def test_gradients_by_both_images_and_the_neighbor_weights(divergence, kernel, implementation, windows):
     options = {**OPTIONS, "divergence": divergence, "kernel": kernel, "windows": windows}

@@ -39,8 +39,13 @@ class Divergence:
 
 def safe_sqrt(x):
     """Square root with gradient 0, not infinity, at 0: the distance of two equal images is flat."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+    zero = x <= 0  # and not x > 0, which would turn NaN into 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
+
+
+def _not_negative(x):
+    # not jnp.maximum: compiled for a CPU it may drop a NaN
+    return jnp.where(x < 0, 0, x)
 
 
 def _with_slopes(term: Callable, slopes: Callable) -> Callable:
@@ -76,7 +81,7 @@ def _log_ratio(P, Q):
 
 def _relative_term(P, Q):
     # Q log(Q/P) - Q + P: the last two cancel in the sum (both densities have mass 1) and make each term non-negative.
-    return jnp.maximum(P - Q - Q * _log_ratio(P, Q), 0)
+    return _not_negative(P - Q - Q * _log_ratio(P, Q))
 
 
 def _relative_slopes(P, Q):
@@ -100,7 +105,7 @@ def _contrast(P, Q):
 def _jensen_shannon_term(P, Q):
     # (P log(P/M) + Q log(Q/M)) / 2 with M = (P + Q)/2
     d = _contrast(P, Q)
-    return jnp.maximum((P + Q) / 4 * (jnp.log1p(-d * d) + 2 * d * jnp.arctanh(d)), 0)
+    return _not_negative((P + Q) / 4 * (jnp.log1p(-d * d) + 2 * d * jnp.arctanh(d)))
 
 
 def _jensen_shannon_slopes(P, Q):

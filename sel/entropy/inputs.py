@@ -75,6 +75,7 @@ def prepare(
     check_images({**images, "where": where})
     choose("variant", variant, ("corrected", "published"))
     choose("kernel", kernel, KERNELS)
+    _check_range(value_range)
     if not isinstance(num_bins, int | np.integer) or num_bins < 2:
         raise ValueError(f"num_bins must be a whole number of at least 2, found {num_bins!r}")
     estimator = Estimator(int(num_bins), kernel, _taps(windows, window_shape), variant == "published")
@@ -134,8 +135,6 @@ def _taps(windows: Windows, shape: str) -> tuple[tuple[float, ...], ...]:
 
 def _field(image, mask, weights, value_range, estimator) -> Field:
     low, high = value_range
-    if not low < high:
-        raise ValueError(f"value_range must be (low, high) with low < high, found {value_range!r}")
     u = _planes((clip(image, low, high) - low) * ((estimator.num_bins - 1) / (high - low)))
     if estimator.published:
         return u, neighbor_sum(u * mask, weights) / (weights.sum() * image.shape[-1])
@@ -162,9 +161,19 @@ def _bandwidth(bandwidth, target, mask):
         mean = (target * mask).sum((1, 2)) / count
         variance = (jnp.square(target - mean[:, None, None]) * mask).sum((1, 2)) / count
         bandwidth = jnp.maximum(1.06 * jnp.sqrt(variance) * count ** (-1 / 5), _LEAST_BANDWIDTH)
-    elif jnp.ndim(bandwidth) or (not isinstance(bandwidth, jax.core.Tracer) and not 0 < float(bandwidth) < np.inf):
+    elif not _is_number(bandwidth) or (not isinstance(bandwidth, jax.core.Tracer) and not 0 < bandwidth < np.inf):
         raise ValueError(f'bandwidth must be a positive number of bins, or "silverman", found {bandwidth!r}')
     return jnp.broadcast_to(lax.stop_gradient(jnp.asarray(bandwidth, mask.dtype)), mask.shape[:1])
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float | np.number) or (isinstance(value, jax.Array) and value.ndim == 0)
+
+
+def _check_range(value_range) -> None:
+    pair = isinstance(value_range, Iterable) and len(tuple(value_range)) == 2
+    if not pair or not all(map(_is_number, value_range)) or not -np.inf < value_range[0] < value_range[1] < np.inf:
+        raise ValueError(f"value_range must be (low, high) with low < high, found {value_range!r}")
 
 
 def _neighbor_weights(weights, dtype):

@@ -162,7 +162,7 @@ def _worklist(first, second):
     masses = [
         p.reshape(p.shape[0], -1) @ r.sum(2).reshape(r.shape[0], -1).T for p, r in zip(first, second, strict=True)
     ]
-    live = functools.reduce(jnp.maximum, masses).ravel() > _SKIP
+    live = ~(functools.reduce(jnp.maximum, masses).ravel() <= _SKIP)  # a block with NaN is live: it must show
     return jnp.argsort(~live), live.sum()
 
 

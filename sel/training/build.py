@@ -1,64 +1,160 @@
-"""From a configuration to the parts it names. A wrong value is reported with its key."""
+"""From a configuration to the parts it names. A wrong value is reported with its key, before anything is compiled."""
 
-import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import optax
 from flax import linen as nn
+from flax.errors import FlaxError
 
-from sel import entropy, models
+from sel import models
+from sel.data import Pair, training_dataset
 from sel.diffusion import Schedule, make_schedule
 from sel.errors import UserError
 from sel.objective import LossFn, make_loss
 from sel.restoration import Restore, make_restore
+from sel.training.config import Section, lookup
+from sel.training.optimizer import make_learning_rate, make_optimizer
+from sel.training.state import init_params
 
 _MODELS = {"nafnet": models.ConditionalNAFNet}
+# float16 would need its losses scaled.
+_PRECISIONS = ("float32", "bfloat16")
+
+_COUNTS = ("num_steps", "batch_size", "log_every", "checkpoint.every", "checkpoint.keep", "ema.every")
+_RANGES = {
+    "seed": (0, math.inf),
+    "optimizer.learning_rate": (0, math.inf),
+    "optimizer.end_learning_rate": (0, math.inf),
+    "optimizer.b1": (0, 1),
+    "optimizer.b2": (0, 1),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.clip_norm": (0, math.inf),
+    "ema.decay": (0, 1),
+}
 
 
-def build_model(config: Mapping[str, Any]) -> nn.Module:
+@dataclass(frozen=True)
+class Parts:
+    """What training needs of a configuration.
+
+    Attributes:
+      module: the network.
+      schedule: the diffusion.
+      loss_fn: compares a reverse step with the best one.
+      learning_rate: from the number of updates to the learning rate.
+      optimizer: uses it.
+    """
+
+    module: nn.Module
+    schedule: Schedule
+    loss_fn: LossFn
+    learning_rate: optax.Schedule
+    optimizer: optax.GradientTransformation
+
+
+def build_parts(config: Section) -> Parts:
+    """Build every part and try it on abstract arrays.
+
+    Raises:
+      UserError: if a key is missing or its value is none that the part accepts.
+    """
+    check_numbers(config)
+    module, schedule = build_model(config), build_schedule(config)
+    rate = make_learning_rate(config["optimizer"], config["num_steps"])
+    optimizer = make_optimizer(config["optimizer"], rate)
+    return Parts(module, schedule, build_loss(config), rate, optimizer)
+
+
+def build_model(config: Section) -> nn.Module:
     """The network of `config.model`: its `name`, and the fields of the module."""
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in config["model"].items()}
-    name = options.pop("name")
-    if name not in _MODELS:
-        raise UserError(f"config.model.name must be one of {', '.join(_MODELS)}, found {name!r}")
-    return _call("model", _MODELS[name], options)
+    options = _options(config, "model")
+    _check_choice("model.name", options.pop("name"), tuple(_MODELS))
+    _check_choice("model.dtype", config["model"]["dtype"], _PRECISIONS)
+    module = _call("model", _MODELS[config["model"]["name"]], **options)
+    params = _call("model", jax.eval_shape, partial(init_params, module=module), jax.random.key(0))
+    if min(leaf.size for leaf in jax.tree.leaves(params)) < 1:
+        raise UserError(
+            "config.model: a parameter would have no elements: widths and numbers of blocks are not negative"
+        )
+    return module
 
 
-def build_schedule(config: Mapping[str, Any]) -> Schedule:
+def build_schedule(config: Section) -> Schedule:
     """The diffusion of `config.diffusion`."""
-    return _call("diffusion", make_schedule, dict(config["diffusion"]))
+    return _call("diffusion", make_schedule, **_options(config, "diffusion"))
 
 
-def build_loss(config: Mapping[str, Any]) -> LossFn:
-    """The loss of `config.loss`. The options of the spatial entropy stand beside `name` and are not read for another loss."""
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in config["loss"].items()}
+def build_loss(config: Section) -> LossFn:
+    """The loss of `config.loss`: its `name`, and the options of the spatial entropy, which other losses do not read."""
+    options = _options(config, "loss")
     name = options.pop("name")
-    return _call("loss", make_loss, {"name": name, **(options if name == "spatial_entropy" else {})})
+    loss_fn = _call("loss", make_loss, name, **(options if name == "spatial_entropy" else {}))
+    _call("loss", jax.eval_shape, loss_fn, _images(), _images())
+    return loss_fn
 
 
-def build_restore(config: Mapping[str, Any]) -> Restore:
-    """The sampler of `config.sampler` around the configured network and diffusion."""
-    sampler = {key: tuple(value) if isinstance(value, list) else value for key, value in config["sampler"].items()}
+def build_restore(config: Section) -> Restore:
+    """What use needs of a configuration: the sampler of `config.sampler` around its network and diffusion."""
+    module = build_model(config)
+    restore = _call("sampler", make_restore, module, build_schedule(config), **_options(config, "sampler"))
+    key = jax.random.key(0)
+    params = jax.eval_shape(partial(init_params, module=module), key)
+    _call("sampler", jax.eval_shape, restore, key, params, _images())
+    return restore
+
+
+def build_dataset(config: Section, pairs: Sequence[Pair]) -> Any:
+    """The endless training batches of `config.data`, this process's part of them."""
     return _call(
-        "sampler", make_restore, {"module": build_model(config), "schedule": build_schedule(config), **sampler}
+        "data",
+        training_dataset,
+        pairs,
+        batch_size=config["batch_size"],
+        crop_size=config["data"]["crop_size"],
+        resize_chance=config["data"]["resize_chance"],
+        seed=config["seed"],
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
     )
 
 
-def check_loss_options(config: Mapping[str, Any]) -> None:
-    """Refuse options that the loss does not have, before anything is compiled."""
-    known = {"name", *inspect.signature(entropy.spatial_entropy_loss).parameters} - {
-        "predictions",
-        "targets",
-        "where",
-        "return_map",
-    }
-    for key in config["loss"]:
-        if key not in known:
-            raise UserError(f"config.loss.{key} is no option of the loss; there are {', '.join(sorted(known))}")
+def check_numbers(config: Section) -> None:
+    """Refuse counts below 1 and rates out of range, which would cost a run before they are noticed.
+
+    Raises:
+      UserError: names the key, its value and the range.
+    """
+    for key in _COUNTS:
+        value = lookup(config, key)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"config.{key} must be a whole number of at least 1, found {value!r}")
+    for key, (low, high) in {**_RANGES, "optimizer.warmup_steps": (0, config["num_steps"])}.items():
+        value = lookup(config, key)
+        if not isinstance(value, (int, float)) or not low <= value < high:
+            raise UserError(f"config.{key} must be at least {low} and below {high}, found {value!r}")
 
 
-def _call(section: str, function: Callable[..., Any], options: dict[str, Any]) -> Any:
+def _options(config: Section, section: str) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config[section].items()}
+
+
+def _images() -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+
+
+def _check_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"config.{key} must be one of {', '.join(choices)}, found {value!r}")
+
+
+def _call(section: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     try:
-        return function(**options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"config.{section}: {error}") from error
+        return function(*arguments, **options)
+    except (TypeError, ValueError, ArithmeticError, LookupError, FlaxError) as error:
+        raise UserError(f"config.{section}: {str(error).strip().splitlines()[0]}") from error

@@ -1,5 +1,6 @@
 """Checkpoints on disk, each with the configuration that made it: `WORKDIR/checkpoints/STEP`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,49 +9,59 @@ from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
 from sel.errors import UserError
+from sel.training.config import Section, differences, from_json
 from sel.training.state import TrainState
 
 _FOLDER = "checkpoints"
 
 
 class Checkpoints:
-    """The checkpoints of one run. Saving is atomic and goes on in the background; use as a context manager, which waits for it."""
+    """The checkpoints of one run. Saving is atomic and goes on in the background; leaving the context waits for it."""
 
-    def __init__(self, workdir: Path, config: dict[str, Any], keep: int):
+    def __init__(self, workdir: Path, config: Section):
         """Open `workdir`, which may be new.
 
         Raises:
-          UserError: if it holds checkpoints of a run with another configuration.
+          UserError: if it holds checkpoints of a run with another configuration, or damaged ones.
         """
         self._config = config
-        self._checkpointer = ocp.training.Checkpointer(
-            (workdir / _FOLDER).absolute(),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-            cleanup_tmp_directories=True,
-        )
-        if self.latest is not None:
-            stored = read_config(workdir / _FOLDER / str(self.latest))
-            different = sorted(_differences(stored, config))
+        self._workdir, self._folder = workdir, workdir / _FOLDER
+        if self.latest:
+            different = differences(read_config(self._folder / str(self.latest)), config)
             if different:
                 raise UserError(
                     f"{workdir} holds a run with another configuration: {'; '.join(different[:5])}. "
-                    "Continue it with the same configuration or choose another --workdir"
+                    "Continue it with the same configuration, or begin in another folder"
                 )
+        self._checkpointer = ocp.training.Checkpointer(
+            self._folder.absolute(),
+            preservation_policy=ocp.training.preservation_policies.LatestN(config["checkpoint"]["keep"]),
+            cleanup_tmp_directories=True,
+        )
 
     @property
-    def latest(self) -> int | None:
-        """Number of the last complete checkpoint."""
-        latest = self._checkpointer.latest
-        return None if latest is None else latest.step
+    def latest(self) -> int:
+        """Step of the last complete checkpoint, 0 if there is none."""
+        return latest_step(self._workdir)
 
     def save(self, state: TrainState) -> None:
         """Begin to write the state as the checkpoint of its step, after the one before is complete."""
+        # Without force a step is passed over while another is being written.
         self._checkpointer.save_async(int(state.step), state, force=True, custom_metadata={"config": self._config})
 
     def restore(self, like: TrainState) -> TrainState:
-        """Read the last checkpoint into the shapes and shardings of `like`."""
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        return self._checkpointer.load(self.latest, abstract)
+        """Read the last checkpoint.
+
+        Args:
+          like: `jax.ShapeDtypeStruct`s with shardings.
+
+        Raises:
+          UserError: if it is damaged.
+        """
+        try:
+            return self._checkpointer.load(self.latest, like)
+        except Exception as error:  # whatever a reader stumbles upon in a damaged file
+            raise _damaged(self._folder / str(self.latest)) from error
 
     def __enter__(self) -> "Checkpoints":
         """Use until the end of the block."""
@@ -61,35 +72,40 @@ class Checkpoints:
         self._checkpointer.close()
 
 
+def latest_step(workdir: Path) -> int:
+    """Step from which training in `workdir` would go on: that of the last checkpoint, or 0."""
+    return max(_steps(workdir / _FOLDER), default=0)
+
+
 def find_checkpoint(path: str | Path) -> Path:
-    """The newest checkpoint of a run's folder, or the checkpoint that `path` is.
+    """The newest checkpoint of a run's folder, or else `path` itself.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is no such folder.
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"--checkpoint={path}: there is no such folder")
+        raise UserError(f"{path}: {'a file' if path.exists() else 'no such folder'}; a checkpoint is a folder")
     for folder in (path / _FOLDER, path):
-        steps = sorted((p for p in folder.glob("*") if p.name.isdigit()), key=lambda p: int(p.name), reverse=True)
-        for step in steps:
-            if ocp.is_orbax_checkpoint(step.absolute()):
-                return step
-    if not ocp.is_orbax_checkpoint(path.absolute()):
-        raise UserError(f"--checkpoint={path}: no checkpoint here; give the --workdir of a training run, or one of its checkpoints")
+        steps = _steps(folder)
+        if steps:
+            return folder / str(max(steps))
     return path
 
 
-def read_config(checkpoint: Path) -> dict[str, Any]:
+def read_config(checkpoint: Path) -> Section:
     """The configuration that a checkpoint was trained with.
 
     Raises:
-      UserError: if the checkpoint holds none.
+      UserError: if `checkpoint` is none, or none of this project.
     """
     try:
-        return ocp.metadata(checkpoint.absolute()).custom_metadata["config"]
-    except (TypeError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{checkpoint} is not a checkpoint of this project: it holds no configuration") from error
+        return from_json(json.dumps(ocp.metadata(checkpoint.absolute()).custom_metadata["config"]))
+    except Exception as error:  # whatever a reader stumbles upon in other people's folders
+        raise UserError(
+            f"{checkpoint}: no checkpoint of this project, or a damaged one; give the folder of a training run, or one "
+            "of its checkpoints"
+        ) from error
 
 
 def read_params(checkpoint: Path) -> Any:
@@ -106,11 +122,16 @@ def read_params(checkpoint: Path) -> Any:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), stored["average"]
         )
         return ocp.load(checkpoint.absolute(), wanted)["average"]
-    except (TypeError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{checkpoint} can't be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # as above
+        raise _damaged(checkpoint) from error
 
 
-def _differences(stored: Any, given: Any, key: str = "config") -> list[str]:
-    if not (isinstance(stored, dict) and isinstance(given, dict)):
-        return [] if stored == given else [f"{key} was {stored!r} and is {given!r}"]
-    return [line for name in {*stored, *given} for line in _differences(stored.get(name), given.get(name), f"{key}.{name}")]
+def _steps(folder: Path) -> list[int]:
+    """Numbers of the checkpoints in a folder. One that is still being written has another name."""
+    return [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+
+
+def _damaged(checkpoint: Path) -> UserError:
+    return UserError(
+        f"{checkpoint}: the checkpoint is damaged; if there is an older one, delete this folder to use that"
+    )

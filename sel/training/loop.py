@@ -1,38 +1,45 @@
 """The loop: batches in, steps bounded in flight, metrics and checkpoints out."""
 
+import contextlib
+import functools
 import json
 import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import optax
+from jax.sharding import Mesh
+from jaxtyping import PRNGKeyArray
 
-from sel.data import Pair, batches, training_dataset
+from sel.data import Pair, batches
 from sel.errors import UserError
-from sel.training import build
+from sel.training.build import Parts, build_dataset, build_parts
 from sel.training.checkpoint import Checkpoints
-from sel.training.optimizer import learning_rate, make_optimizer
-from sel.training.sharding import check_batch_size, make_mesh, replicate, shard_batch
+from sel.training.config import Section
+from sel.training.sharding import check_batch_size, make_mesh, replicated, shard_batch
 from sel.training.state import TrainState, init_state
 from sel.training.step import make_train_step
 
 Report = Callable[[int, dict[str, float]], None]
 
-# Steps whose results are not awaited yet. Unbounded, the host runs away from its devices: memory grows, and several CPU devices deadlock.
+# Steps whose results are not awaited yet. Unbounded, the host runs away from its devices: memory grows, and several CPU
+# devices deadlock.
 _IN_FLIGHT = 8
 
 
-def train(config: Mapping[str, Any], workdir: Path, pairs: Sequence[Pair], report: Report) -> TrainState:
+def train(config: Section, workdir: Path, pairs: Sequence[Pair], report: Report) -> TrainState:
     """Train to `config.num_steps`, from the last checkpoint in `workdir` if there is one.
 
-    Step n depends on the configuration and n alone, so that an interrupted run ends with the same parameters, bit for bit.
+    Step n depends on the configuration and n alone, so that an interrupted run ends with the same parameters, bit for
+    bit.
 
     Args:
-      config: plain dictionaries, see `configs/default.py`.
+      config: see `configs/default.py`.
       workdir: gets `checkpoints/` and `metrics.jsonl`.
       pairs: training pairs.
       report: called after each step with its number, its loss and its gradient norm.
@@ -41,61 +48,62 @@ def train(config: Mapping[str, Any], workdir: Path, pairs: Sequence[Pair], repor
       The final state.
 
     Raises:
-      UserError: for a wrong option, a folder of another run, or a loss that is not finite; checkpoints are left as they were.
+      UserError: for a wrong option, a folder of another run, or a loss that is not finite; checkpoints are left as
+        they were.
     """
+    parts = build_parts(config)
     check_batch_size(config["batch_size"])
-    build.check_loss_options(config)
     mesh = make_mesh()
-    module, schedule, loss_fn = build.build_model(config), build.build_schedule(config), build.build_loss(config)
-    optimizer = make_optimizer(config["optimizer"], config["num_steps"])
     step_fn = make_train_step(
-        module,
-        schedule,
-        loss_fn,
-        optimizer,
+        parts.module,
+        parts.schedule,
+        parts.loss_fn,
+        parts.optimizer,
         mesh,
         ema_decay=config["ema"]["decay"],
         ema_every=config["ema"]["every"],
     )
+    dataset = build_dataset(config, pairs)
     key_init, key_steps = jax.random.split(jax.random.key(config["seed"]))
-    dataset = training_dataset(
-        pairs,
-        batch_size=config["batch_size"],
-        crop_size=config["data"]["crop_size"],
-        resize_chance=config["data"]["resize_chance"],
-        seed=config["seed"],
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    with Checkpoints(workdir, dict(config), config["checkpoint"]["keep"]) as checkpoints:
-        state = replicate(jax.jit(lambda key: init_state(module, optimizer, key))(key_init), mesh)
-        if checkpoints.latest is not None:
-            state = checkpoints.restore(state)
+    with Checkpoints(workdir, config) as checkpoints:
+        state = _first_state(checkpoints, parts, key_init, mesh)
         start = int(state.step)
-        record = _Record(workdir / "metrics.jsonl", config, start, report)
-        source = batches(dataset, start)
-        for step in range(start + 1, config["num_steps"] + 1):
-            state, metrics = step_fn(state, shard_batch(next(source), mesh), key_steps)
-            record.add(step, metrics)
-            if step % config["checkpoint"]["every"] == 0 or step == config["num_steps"]:
-                record.wait()
-                checkpoints.save(state)
-        source.close()
+        record = _Record(workdir / "metrics.jsonl", config, parts.learning_rate, start, report)
+        with contextlib.closing(batches(dataset, start)) as source:
+            for step in range(start + 1, config["num_steps"] + 1):
+                state, metrics = step_fn(state, shard_batch(next(source), mesh), key_steps)
+                record.add(step, metrics)
+                if step % config["checkpoint"]["every"] == 0 or step == config["num_steps"]:
+                    record.wait()
+                    checkpoints.save(state)
     return state
+
+
+def _first_state(checkpoints: Checkpoints, parts: Parts, key: PRNGKeyArray, mesh: Mesh) -> TrainState:
+    """The last checkpoint, or fresh parameters, on every device."""
+    init = functools.partial(init_state, module=parts.module, optimizer=parts.optimizer)
+    everywhere = replicated(mesh)
+    if not checkpoints.latest:
+        # It runs once: optimizing it would take a CPU longer than everything before the first step.
+        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        return jax.jit(init, out_shardings=everywhere, compiler_options=options)(key)
+    abstract = jax.eval_shape(init, key)
+    return checkpoints.restore(
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), abstract)
+    )
 
 
 class _Record:
     """Awaits the metrics of past steps, stops on one that is not finite, and writes their means as JSON lines.
 
-    A line covers the steps since the line before. One is also written at each checkpoint, so that the lines of a run that was
-    interrupted and continued are those of one that was not.
+    A line covers the steps since the line before. One is also written at each checkpoint, so that the lines of a run
+    that was interrupted and continued are those of one that was not.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], start: int, report: Report):
-        self._path, self._report, self._start = path, report, start
+    def __init__(self, path: Path, config: Section, learning_rate: optax.Schedule, start: int, report: Report):
+        self._path, self._learning_rate, self._report = path, learning_rate, report
         self._every = (config["log_every"], config["checkpoint"]["every"])
         self._last = config["num_steps"]
-        self._rate = learning_rate(config["optimizer"], config["num_steps"])
         self._pending: deque[tuple[int, Any]] = deque()
         self._done: list[dict[str, float]] = []
         self._time = time.monotonic()
@@ -116,8 +124,9 @@ class _Record:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise UserError(
-                    f"the {name.replace('_', ' ')} of step {step} is {value}: training stopped. Checkpoints from before "
-                    f"step {step} are kept in {self._path.parent}. A lower config.optimizer.learning_rate may help"
+                    f"the {name.replace('_', ' ')} of step {step} is {value}: training stopped. Checkpoints of steps "
+                    f"before it are kept in {self._path.parent}. In a new folder, a lower "
+                    "config.optimizer.learning_rate may help"
                 )
         self._done.append(values)
         if step == self._last or any(step % every == 0 for every in self._every):
@@ -127,7 +136,7 @@ class _Record:
     def _write(self, step: int) -> None:
         now, count = time.monotonic(), len(self._done)
         line = {name: sum(values[name] for values in self._done) / count for name in self._done[0]}
-        rates = {"learning_rate": float(self._rate(step - 1)), "steps_per_second": count / (now - self._time)}
+        rates = {"learning_rate": float(self._learning_rate(step - 1)), "steps_per_second": count / (now - self._time)}
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **line, **rates}) + "\n")
         self._done, self._time = [], now
@@ -139,12 +148,12 @@ def _keep_lines(path: Path, last_step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             if json.loads(line)["step"] <= last_step:
-                kept.append(line + "\n")
+                kept.append(line + b"\n")
         except (ValueError, KeyError, TypeError):
             continue
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
+    temporary.write_bytes(b"".join(kept))
     os.replace(temporary, path)

@@ -7,15 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sel.errors import UserError
 
-
-def learning_rate(options: Mapping[str, Any], num_steps: int) -> optax.Schedule:
-    """Linear warm-up to `learning_rate`, then a cosine to `end_learning_rate` at step `num_steps`."""
-    if not 0 <= options["warmup_steps"] < num_steps:
-        raise UserError(
-            f"config.optimizer.warmup_steps must be at least 0 and below config.num_steps ({num_steps}), found {options['warmup_steps']}"
-        )
+def make_learning_rate(options: Mapping[str, Any], num_steps: int) -> optax.Schedule:
+    """Linear warm-up to `learning_rate` in `warmup_steps`, then a cosine to `end_learning_rate` at `num_steps`."""
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0 if options["warmup_steps"] else options["learning_rate"],
         peak_value=options["learning_rate"],
@@ -25,20 +19,17 @@ def learning_rate(options: Mapping[str, Any], num_steps: int) -> optax.Schedule:
     )
 
 
-def make_optimizer(options: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
+def make_optimizer(options: Mapping[str, Any], learning_rate: optax.Schedule) -> optax.GradientTransformation:
     """AdamW with an optional bound on the global norm of the gradient (`clip_norm`, 0 for none)."""
-    adamw = optax.adamw(
-        learning_rate(options, num_steps), b1=options["b1"], b2=options["b2"], weight_decay=options["weight_decay"]
-    )
+    adamw = optax.adamw(learning_rate, b1=options["b1"], b2=options["b2"], weight_decay=options["weight_decay"])
     return optax.chain(optax.clip_by_global_norm(options["clip_norm"]), adamw) if options["clip_norm"] else adamw
 
 
 def update_average(average: Any, params: Any, step: jax.Array, *, decay: float, every: int) -> Any:
-    """Exponential moving average, moved every `every` steps with weight 1 - min(decay, (1 + n)/(10 + n)) after n moves.
+    """Exponential moving average: every `every` steps, the n-th time with weight 1 - min(decay, (1 + n)/(10 + n)).
 
     The published code starts with the full decay, so that a short run's average remembers the random start.
     """
     moves = step // every
-    decay = jnp.minimum(decay, (1 + moves) / (10 + moves))
-    weight = jnp.where(step % every == 0, 1 - decay, 0.0)
+    weight = jnp.where(step % every == 0, 1 - jnp.minimum(decay, (1 + moves) / (10 + moves)), 0.0)
     return jax.tree.map(lambda a, p: a + weight.astype(a.dtype) * (p - a), average, params)

@@ -1,7 +1,5 @@
 """Where arrays lie: batches are split over all devices, the state is on each of them."""
 
-from typing import Any
-
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -17,16 +15,20 @@ def make_mesh() -> Mesh:
 
 
 def check_batch_size(batch_size: int) -> None:
-    """A batch must divide evenly."""
-    if batch_size < 1 or batch_size % jax.device_count():
+    """A batch must divide evenly.
+
+    Raises:
+      UserError: if it does not.
+    """
+    if batch_size % jax.device_count():
         raise UserError(
             f"config.batch_size must be a multiple of the number of devices, {jax.device_count()}, found {batch_size}"
         )
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Copy every leaf to every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

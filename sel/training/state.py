@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn, struct
+from flax import linen as nn
+from flax import struct
 from jaxtyping import Array, Int, PRNGKeyArray
 
 
@@ -26,15 +27,15 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def init_params(module: nn.Module, key: PRNGKeyArray, channels: int = 3) -> Any:
-    """Fresh parameters; their shapes do not depend on the size of the images."""
-    image = jnp.zeros((1, 16, 16, channels))
+def init_params(key: PRNGKeyArray, module: nn.Module) -> Any:
+    """Fresh parameters of a network for colour images; their shapes do not depend on the size of the images."""
+    image = jnp.zeros((1, 16, 16, 3))
     return module.init(key, image, image, jnp.ones(1, jnp.int32))["params"]
 
 
-def init_state(module: nn.Module, optimizer: optax.GradientTransformation, key: PRNGKeyArray) -> TrainState:
+def init_state(key: PRNGKeyArray, module: nn.Module, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
-    params = init_params(module, key)
+    params = init_params(key, module)
     # A copy: the step donates its state, and one buffer must not be donated twice.
     average = jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))

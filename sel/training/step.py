@@ -31,9 +31,10 @@ def make_train_step(
 ) -> Step:
     """Compile `step(state, batch, key) -> (state, metrics)`.
 
-    `batch` holds `x0` and `mu` as uint8 `[b, h, w, c]`, split over the mesh; `key` is the run's, from which the step derives its own by its
-    number, so that step n is the same whether it was reached at once or after a restart. t and noise are drawn for the whole batch, so that they
-    do not depend on the number of devices. The state is donated. Metrics: `loss` and `gradient_norm`.
+    `batch` holds `x0` and `mu` as uint8 `[b, h, w, c]`, split over the mesh; `key` is the run's, from which the step
+    derives its own by its number, so that step n is the same whether it was reached at once or after a restart. t and
+    noise are drawn for the whole batch, so that they do not depend on the number of devices. The state is donated.
+    Metrics: `loss` and `gradient_norm`.
     """
 
     def mean_loss(params: Any, x0: Array, mu: Array, t: Array, noise: Array) -> Array:
@@ -46,7 +47,8 @@ def make_train_step(
         losses = training_losses(noise_fn, x0, mu, t, noise, schedule=schedule, loss_fn=loss_fn)
         return jax.lax.pmean(losses.mean(), BATCH_AXIS)
 
-    # Written per device: the loss works through a data-dependent list of tiles, which the compiler could not split by itself.
+    # Written per device: the loss works through a data-dependent list of tiles, which the compiler could not split by
+    # itself.
     split, everywhere = PartitionSpec(BATCH_AXIS), PartitionSpec()
     sharded_loss = jax.shard_map(
         mean_loss, mesh=mesh, in_specs=(everywhere, split, split, split, split), out_specs=everywhere

@@ -1,4 +1,4 @@
-"""The real training loop on a tiny network: it learns, goes on exactly where it stopped, and refuses what can't work."""
+"""The real training loop on a tiny network: it learns, goes on exactly where it stopped, refuses what can't work."""
 
 import copy
 import json
@@ -52,6 +52,7 @@ CONFIG = {
     "sampler": {"method": "posterior", "clip_x0": [0.0, 1.0]},
     "checkpoint": {"every": 2, "keep": 2},
 }
+L1 = {"name": "l1"}
 ENTROPY = {"name": "spatial_entropy", "num_bins": 8, "windows": [1, 3], "value_range": [-0.3, 1.3]}
 
 
@@ -73,17 +74,19 @@ def pair(seed, size=24):
 
 
 PAIRS = tuple(pair(seed) for seed in range(5))
+ONE_PAIR = (pair(0, size=16),)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    """Every run builds its step anew; the same step need not be compiled again."""
+def compile_little(tmp_path_factory):
+    """Every run builds its step anew; the same step is compiled once, and fast rather than well."""
     options = {
+        "jax_disable_most_optimizations": True,
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    before = {name: getattr(jax.config, name) for name in options}
+    before = {name: jax.config.values[name] for name in options}
     for name, value in options.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
@@ -93,7 +96,7 @@ def compile_once(tmp_path_factory):
     compilation_cache.reset_cache()
 
 
-class Stopped(Exception):
+class StopError(Exception):
     """What interrupts a run here."""
 
 
@@ -104,13 +107,13 @@ def run(workdir, config=None, pairs=PAIRS, stop_after=None):
     def report(step, metrics):
         losses.append(metrics["loss"])
         if step == stop_after:
-            raise Stopped
+            raise StopError
 
     return train(config or configured(), workdir, pairs, report), losses
 
 
 def interrupted(workdir, after, **options):
-    with pytest.raises(Stopped):
+    with pytest.raises(StopError):
         run(workdir, stop_after=after, **options)
 
 
@@ -197,12 +200,21 @@ def test_another_configuration_is_refused(whole, tmp_path):
     assert contents(workdir) == before
 
 
-@pytest.mark.parametrize("loss", [{"name": "l1"}, ENTROPY], ids=["l1", "spatial entropy"])
-def test_the_loss_goes_down(tmp_path, loss):
-    changes = {"loss": loss, "num_steps": 60, "optimizer.learning_rate": 1e-2, "checkpoint.every": 60}
-    _, losses = run(tmp_path, configured(changes, **{"data.resize_chance": 0.0}), (pair(0, 16),))
-    assert len(losses) == 60
-    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+@pytest.fixture(scope="module")
+def learning(tmp_path_factory):
+    """Losses of a hundred steps on one repeated pair, by the name of the loss."""
+    return {loss["name"]: run(tmp_path_factory.mktemp("run"), learner(loss), ONE_PAIR)[1] for loss in (L1, ENTROPY)}
+
+
+def learner(loss):
+    changes = {"loss": loss, "num_steps": 100, "checkpoint.every": 100}
+    return configured(changes, **{"optimizer.learning_rate": 1e-2, "data.resize_chance": 0.0})
+
+
+def test_the_loss_goes_down(learning):
+    for losses in learning.values():
+        assert len(losses) == 100
+        assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
@@ -223,26 +235,27 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 DEVICES = """
 import json, sys
 from pathlib import Path
-from test_training import PAIRS, configured, run
-state, losses = run(Path(sys.argv[1]), configured(json.loads(sys.argv[2])))
 import jax
+from test_training import ONE_PAIR, learner, run
+_, losses = run(Path(sys.argv[1]), learner(json.loads(sys.argv[2])), ONE_PAIR)
 print(json.dumps([jax.device_count(), losses]))
 """
 
 
-@pytest.mark.parametrize(("count", "loss"), [(2, {"name": "l1"}), (4, ENTROPY)], ids=["2, l1", "4, spatial entropy"])
-def test_several_devices_train_as_one(tmp_path, count, loss):
-    _, expected = run(tmp_path / "one", configured(loss=loss))
-    flags = f"--xla_force_host_platform_device_count={count} --xla_backend_optimization_level=0"
-    environment = dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS="cpu", PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}")
-    command = [sys.executable, "-c", DEVICES, str(tmp_path / "many"), json.dumps({"loss": loss})]
+@pytest.mark.parametrize(("count", "loss"), [(2, L1), (4, ENTROPY)], ids=["2, l1", "4, spatial entropy"])
+def test_several_devices_train_as_one(learning, tmp_path, count, loss):
+    flags = f"--xla_force_host_platform_device_count={count}"
+    environment = dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS="cpu", JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    command = [sys.executable, "-c", DEVICES, str(tmp_path), json.dumps(loss)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300)
     devices, losses = json.loads(done.stdout.splitlines()[-1])
     assert devices == count
-    # Sums in another order: some roundings of 6e-8, carried through six updates.
-    np.testing.assert_allclose(losses, expected, rtol=1e-4)
-    state, _ = run(tmp_path / "many", configured(loss=loss))  # a checkpoint of four devices, read on one
-    assert int(state.step) == 6
+    # Sums in another order: a rounding of 6e-8 grows with each update that divides by a small gradient's square.
+    np.testing.assert_allclose(losses[:3], learning[loss["name"]][:3], rtol=1e-5)
+    np.testing.assert_allclose(losses, learning[loss["name"]], rtol=1e-2)
+    state, _ = run(tmp_path, learner(loss), ONE_PAIR)  # a checkpoint of several devices, read on one
+    assert int(state.step) == 100
 
 
 def test_a_batch_must_fill_all_devices(tmp_path, monkeypatch):
@@ -268,24 +281,24 @@ def test_a_batch_must_fill_all_devices(tmp_path, monkeypatch):
         ("optimizer.b1", 1, "config.optimizer.b1 must be at least 0 and below 1, found 1"),
         ("optimizer.clip_norm", "x", "config.optimizer.clip_norm must be"),
         ("optimizer.warmup_steps", 6, "config.optimizer.warmup_steps must be at least 0 and below 6, found 6"),
-        ("model.name", "unet++", "config.model.name must be one of nafnet, found 'unet++'"),
+        ("model.name", "resnet", "config.model.name must be one of nafnet, found 'resnet'"),
         ("model.dtype", "int32", "config.model.dtype must be one of float32, bfloat16, found 'int32'"),
         ("model.width", 5, "config.model: "),
         ("model.depth", 5, "config.model: .*depth"),
         ("model.encoder_blocks", [1, 1], "config.model: decoder_blocks"),
         ("model.middle_blocks", -1, "config.model: .* negative"),
         ("diffusion.kind", "sine", "config.diffusion: kind: got 'sine'"),
-        ("diffusion.eps", 2, "config.diffusion: eps"),
+        ("diffusion.eps", 2.0, "config.diffusion: eps"),
         ("loss.name", "l3", "config.loss: name must be one of spatial_entropy, l1, l2, found 'l3'"),
         ("loss", {**ENTROPY, "divergence": "x"}, "config.loss: divergence must be one of .*, found 'x'"),
         ("loss", {**ENTROPY, "kernel": "x"}, "config.loss: kernel must be one of .*, found 'x'"),
         ("loss", {**ENTROPY, "variant": "x"}, "config.loss: variant must be one of .*, found 'x'"),
         ("loss", {**ENTROPY, "windows": [2]}, "config.loss: windows must be odd"),
-        ("loss", {**ENTROPY, "value_range": [1, 0]}, "config.loss: value_range"),
+        ("loss", {**ENTROPY, "value_range": [1.0, 0.0]}, "config.loss: value_range"),
         ("loss", {**ENTROPY, "bins": 4}, "config.loss: .*bins"),
         ("data.crop_size", 0, "config.data: .*crop_size"),
         ("data.crop_size", 40, "too small for crops of 40 pixels"),
-        ("data.resize_chance", 2, "config.data: resize_chance"),
+        ("data.resize_chance", 2.0, "config.data: resize_chance"),
     ],
 )
 def test_wrong_values_are_named_before_anything_is_written(tmp_path, key, value, message):
@@ -300,7 +313,7 @@ def test_wrong_values_are_named_before_anything_is_written(tmp_path, key, value,
     [
         ("method", "euler", "config.sampler: method: got 'euler'"),
         ("method", "ode", "config.sampler: clip_x0"),
-        ("clip_x0", [1], "config.sampler: "),
+        ("clip_x0", [1.0, 0.0], "config.sampler: "),
         ("steps", 5, "config.sampler: .*steps"),
     ],
 )
@@ -394,21 +407,22 @@ def test_damaged_checkpoints_are_named_or_harmless(whole, tmp_path):
     """Each file in turn is deleted, cut in half or emptied: an error that names the folder, or the right parameters."""
     workdir, state, _ = whole
     names = [path.relative_to(workdir) for path in contents(workdir / "checkpoints" / "6")]
-    refused = 0
+    refused = []
     for name in names:
         for damage in (lambda path: path.unlink(), lambda path: cut(path, 2), lambda path: cut(path, 10**9)):
             shutil.rmtree(tmp_path / "run", ignore_errors=True)
             shutil.copytree(workdir, tmp_path / "run")
             damage(tmp_path / "run" / name)
+            checkpoint = find_checkpoint(tmp_path / "run")
             try:
-                checkpoint = find_checkpoint(tmp_path / "run")
-                assert read_config(checkpoint) == configured()
-                assert_same(read_params(checkpoint), state.average)
+                config, params = read_config(checkpoint), read_params(checkpoint)
             except UserError as error:
-                refused += 1
-                assert str(checkpoint) in str(error)
-                assert "\n" not in str(error)
-    assert refused > len(names)
+                refused.append(str(error))
+                continue
+            assert config == configured()
+            assert_same(params, state.average)
+    assert len(refused) > len(names)
+    assert all(str(checkpoint) in message and "\n" not in message for message in refused)
 
 
 def cut(path, divisor):

@@ -7,21 +7,21 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 
 @struct.dataclass
 class TrainState:
-    """Parameters and what moves them.
+    """Parameters and what moves them. Types are open: JAX fills such a tree with shapes, shardings or nothing, too.
 
     Attributes:
-      step: steps done.
+      step: steps done, an int32 scalar.
       params: float32 parameters of the network.
       average: their exponential moving average, which evaluation uses.
       opt_state: the optimizer's own state.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: Any
     average: Any
     opt_state: optax.OptState

@@ -62,7 +62,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         done = state.step + 1
         average = update_average(state.average, params, done, decay=ema_decay, every=ema_every)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
         return TrainState(done, params, average, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)

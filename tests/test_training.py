@@ -31,9 +31,9 @@ CONFIG = {
     "model": {
         "name": "nafnet",
         "width": 4,
-        "encoder_blocks": [1],
+        "encoder_blocks": [],
         "middle_blocks": 1,
-        "decoder_blocks": [1],
+        "decoder_blocks": [],
         "dtype": "float32",
     },
     "diffusion": {"kind": "cosine", "num_steps": 10, "max_sigma": 0.2, "eps": 0.005},

@@ -71,8 +71,8 @@ def test_float64_values_and_gradients(case, divergence):
 
 @pytest.mark.parametrize(("case", "tolerance"), [("case1", 1e-9), ("case4", 1e-6)])
 def test_float64_values_and_gradients_without_empty_bins(case, tolerance):
-    # 8 bins are all visited. Of 32, blocks are left out where all 576 pixels together put less than 1e-5 of one pixel's
-    # mass: at most 128 blocks, or 2e-6 of the mass. A gradient belongs to one pixel, which may lose a larger share.
+    # 8 bins are all visited. Of 32, blocks are left out where all 576 pixels together put less than 1e-6 of one pixel's
+    # mass: at most 128 blocks, or 2e-7 of the mass. A gradient belongs to one pixel, which may lose a larger share.
     with jax.enable_x64(True):
         check(case, "relative", "sparse", jnp.float64, tolerance, 100 * tolerance)
 

@@ -135,7 +135,7 @@ def combined_loss(
       l1: weight of the mean absolute difference.
       blurred_l1: weight of the mean absolute difference of the blurred images.
       blur_sigma: standard deviation of the blur, in pixels.
-      **options: of `spatial_entropy_loss`.
+      **options: of `spatial_entropy_loss`, but not `return_map`; `where` masks every term.
 
     Returns:
       One value per image.
@@ -146,16 +146,23 @@ def combined_loss(
     """
     if not blur_sigma > 0:
         raise ValueError(f"blur_sigma must be a positive number of pixels, found {blur_sigma!r}")
-    prepare({"predictions": predictions, "targets": targets})
+    if "return_map" in options:
+        raise TypeError("combined_loss has no option return_map: its terms are means over the image")
+    where = options.get("where")
+    prepare({"predictions": predictions, "targets": targets}, where=where)
     dtype = jnp.promote_types(predictions.dtype, jnp.float32)
     difference = jnp.asarray(predictions, dtype) - jnp.asarray(targets, dtype)
+    mask = jnp.ones_like(difference) if where is None else jnp.asarray(where, dtype)
+    difference = jnp.where(mask > 0, difference, 0)
+    count = jnp.maximum(mask.sum((-3, -2, -1)), 1)
     total = jnp.zeros(predictions.shape[:-3], dtype)
     if entropy:
         total += entropy * spatial_entropy_loss(predictions, targets, **options).astype(dtype)
     if l1:
-        total += l1 * _absolute(difference).mean((-3, -2, -1))
+        total += l1 * _absolute(difference).sum((-3, -2, -1)) / count
     if blurred_l1:
-        total += blurred_l1 * _absolute(blur(difference, blur_sigma)).mean((-3, -2, -1))
+        blurred = blur(difference, blur_sigma) / jnp.maximum(blur(mask, blur_sigma), 1e-6)
+        total += blurred_l1 * (_absolute(blurred) * mask).sum((-3, -2, -1)) / count
     return total.astype(predictions.dtype)
 
 

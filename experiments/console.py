@@ -3,6 +3,7 @@
 import collections
 import datetime
 import logging
+import signal
 import sys
 import time
 import warnings
@@ -52,6 +53,8 @@ def run(main: Callable[..., None], prefix: str | None = None) -> None:
         absl_logging.set_verbosity(absl_logging.FATAL)
         logging.getLogger("jax").setLevel("WARNING")
         warnings.filterwarnings("ignore", module="orbax")
+        # Readers of a damaged checkpoint go on after the first of them has failed, each to a traceback of its own.
+        sys.unraisablehook = lambda _: None
         try:
             main(*[arguments[1:]] if prefix else [])
         except UserError as error:
@@ -70,12 +73,16 @@ def _fail(message: str, status: int = 1) -> NoReturn:
 
 
 class StepProgress:
-    """Loss, speed and time left: beside a bar on a terminal, as a line now and then where there is none."""
+    """Loss, speed and time left: beside a bar on a terminal, as a line now and then where there is none.
+
+    Ctrl-C is heard when the next step is reported, where no file is half written; a second one at once.
+    """
 
     def __init__(self, total: int):
         self._total = total
         self._losses: collections.deque[float] = collections.deque(maxlen=20)
         self._first: tuple[int, float] | None = None
+        self._interrupted = False
         self._spoken = time.monotonic()
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
@@ -83,15 +90,25 @@ class StepProgress:
 
     def __enter__(self) -> "StepProgress":
         """Show the bar."""
+        self._handler = signal.signal(signal.SIGINT, self._interrupt)
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Leave the bar as it is."""
         self._bar.stop()
+        signal.signal(signal.SIGINT, self._handler)
+        if self._interrupted and kind is None:
+            raise KeyboardInterrupt
 
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
-        """Report one finished step."""
+        """Report one finished step.
+
+        Raises:
+          KeyboardInterrupt: after Ctrl-C.
+        """
+        if self._interrupted:
+            raise KeyboardInterrupt
         now = time.monotonic()
         self._losses.append(metrics["loss"])
         # The first step is not timed: it waits for the compiler.
@@ -105,6 +122,10 @@ class StepProgress:
         if not console.is_terminal and (now - self._spoken > 15 or step == self._total):
             console.print(f"step {step}/{self._total}  {note}")
             self._spoken = now
+
+    def _interrupt(self, *_: object) -> None:
+        self._interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def with_progress(items: Sequence[T], description: str) -> Iterator[T]:

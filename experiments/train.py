@@ -23,7 +23,6 @@ from experiments.scoring import (
     SMALLEST,
     Restorer,
     check_sizes,
-    make_folder,
     mean_row,
     score_pairs,
     write_comparison,
@@ -31,7 +30,7 @@ from experiments.scoring import (
 )
 from sel.data import Pair, find_pairs, load_pairs, sample_pairs
 from sel.errors import UserError
-from sel.training import Section, TrainState, build_parts, build_restore, latest_step, train
+from sel.training import Section, build_parts, build_restore, latest_step, train
 
 _CONFIG = flags.DEFINE_string("config", "", "Configuration file, FILE or FILE:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run.")
@@ -41,18 +40,23 @@ _SHOWN = 6
 
 
 def main(changes: list[str]) -> None:
-    """Train, validate, report."""
+    """Train, validate, report; tell where an interrupted run goes on."""
     config, workdir = load_config(_CONFIG.value, changes), Path(_WORKDIR.value)
     # Before anything is read or written: mistakes in the configuration show at once.
     build_parts(config)
     restore = build_restore(config)
     training, validation = load_data(config)
-    make_folder(workdir)
     devices = f"{jax.device_count()} {jax.default_backend().upper()} device{'s' if jax.device_count() > 1 else ''}"
     pairs = f"{len(training)} training and {len(validation)} validation pairs"
     console.print(f"{pairs}; {devices}; loss {config['loss']['name']}")
-    state = fit(config, workdir, training)
-    validate(Restorer(restore, jax.device_get(state.average)), validation, workdir)
+    if latest_step(workdir):
+        console.print(f"{workdir} holds this run up to step {latest_step(workdir)}")
+    try:
+        with StepProgress(config["num_steps"]) as progress:
+            state = train(config, workdir, training, progress)
+        validate(Restorer(restore, jax.device_get(state.average)), validation, workdir)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; the same command goes on from step {latest_step(workdir)}") from None
     console.print(f"\nCheckpoint: {workdir}/checkpoints    pictures: {workdir}/comparison.png")
     console.print("Enhance a photograph of your own:")
     checkpoint = shlex.quote(str(workdir))
@@ -89,22 +93,6 @@ def load_data(config: Section) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
         raise UserError(f"config.data.name must be pairs or samples, found {data['name']!r}")
     check_sizes(validation)
     return training, validation
-
-
-def fit(config: Section, workdir: Path, pairs: tuple[Pair, ...]) -> TrainState:
-    """Train, and tell where an interrupted run goes on.
-
-    Raises:
-      UserError: as `sel.training.train`, or if interrupted from the keyboard.
-    """
-    done = latest_step(workdir)
-    if done:
-        console.print(f"{workdir} holds this run up to step {done}")
-    try:
-        with StepProgress(config["num_steps"]) as progress:
-            return train(config, workdir, pairs, progress)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; the same command goes on from step {latest_step(workdir)}") from None
 
 
 def validate(restorer: Restorer, pairs: tuple[Pair, ...], workdir: Path) -> None:

@@ -258,6 +258,19 @@ def test_several_devices_train_as_one(learning, tmp_path, count, loss):
     assert int(state.step) == 100
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the thread that failed
+def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path):
+    folder = tmp_path / "checkpoints"
+
+    def report(step, metrics):
+        if step == 3:
+            shutil.rmtree(folder)
+            folder.write_text("in the way")
+
+    with pytest.raises(UserError, match=f"{folder}: a checkpoint can't be written"):
+        train(configured(), tmp_path, PAIRS, report)
+
+
 def test_a_batch_must_fill_all_devices(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 3)
     with pytest.raises(UserError, match=r"config.batch_size must be a multiple of the number of devices, 3, found 4"):

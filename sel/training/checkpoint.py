@@ -1,6 +1,8 @@
 """Checkpoints on disk, each with the configuration that made it: `WORKDIR/checkpoints/STEP`."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +47,14 @@ class Checkpoints:
         return latest_step(self._workdir)
 
     def save(self, state: TrainState) -> None:
-        """Begin to write the state as the checkpoint of its step, after the one before is complete."""
-        # Without force a step is passed over while another is being written.
-        self._checkpointer.save_async(int(state.step), state, force=True, custom_metadata={"config": self._config})
+        """Begin to write the state as the checkpoint of its step, after the one before is complete.
+
+        Raises:
+          UserError: if that one could not be written.
+        """
+        with self._writing():
+            # Without force a step is passed over while another is being written.
+            self._checkpointer.save_async(int(state.step), state, force=True, custom_metadata={"config": self._config})
 
     def restore(self, like: TrainState) -> TrainState:
         """Read the last checkpoint.
@@ -69,7 +76,18 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         """Wait for what is being written."""
-        self._checkpointer.close()
+        with self._writing():
+            self._checkpointer.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a full disk is a ValueError here
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{self._folder}: a checkpoint can't be written; complete ones are kept. {reason}"
+            ) from error
 
 
 def latest_step(workdir: Path) -> int:

@@ -1,0 +1,413 @@
+"""The programs as people run them: what they leave, how they go on after a crash, and one line for every mistake."""
+
+import io
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from programs import ROOT, TINY, assert_one_line, make_pairs, photograph, snapshot
+from rich.console import Console
+
+import experiments.console
+from experiments.config import load_config
+from experiments.console import StepProgress
+from sel.errors import UserError
+from sel.training import find_checkpoint, latest_step, read_params
+
+
+def test_train_leaves_a_model_its_scores_and_pictures(trained):
+    workdir, result = trained
+    assert (result.code, result.err) == (0, "")
+    assert "3 training and 2 validation pairs; 1 CPU device; loss spatial_entropy" in result.out
+    assert "step 36/36  loss 0." in result.out
+    assert latest_step(workdir) == 36
+    steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [3, 4, 6, 8, 9, 12, 15, 16, 18, 20, 21, 24, 27, 28, 30, 32, 33, 36]
+    *rows, mean = json.loads((workdir / "validation.json").read_text())
+    assert [row["name"] for row in [*rows, mean]] == ["chelsea", "coffee", "mean"]
+    for score in ("psnr", "psnr_dark", "ssim", "ssim_dark"):
+        assert mean[score] == pytest.approx((rows[0][score] + rows[1][score]) / 2)
+    for row in (*rows, mean):
+        assert f"{row['psnr_dark']:.2f} dB" in result.out
+        assert f"{row['psnr']:.2f} dB" in result.out
+    with Image.open(workdir / "comparison.png") as picture:
+        assert picture.size == (3 * 24 + 4 * 6, 16 + 16 + 3 * 6)
+
+
+def test_the_last_line_enhances_a_photograph(shell, trained, tmp_path):
+    workdir, result = trained
+    python, dash, module, *arguments = shlex.split(result.out.splitlines()[-1])
+    assert (python, dash, module) == ("python", "-m", "experiments.enhance")
+    photo, output = photograph(tmp_path / "night.jpg", size=(17, 23)), tmp_path / "new" / "bright.png"
+    replaced = [a.replace("PHOTO.jpg", str(photo)).replace("PHOTO_bright.png", str(output)) for a in arguments]
+    assert f"--checkpoint={workdir}" in replaced
+    done = shell("enhance", *replaced)
+    assert (done.code, done.err, done.out) == (0, "", f"{photo} -> {output}\n")
+    with Image.open(output) as picture:
+        assert picture.size == (23, 17)
+        assert picture.mode == "RGB"
+
+
+def test_enhance_repeats_itself_and_overwrites_only_when_told(shell, trained, tmp_path):
+    photo, output = photograph(tmp_path / "grey.png", mode="L"), tmp_path / "bright.png"
+    arguments = [f"--checkpoint={trained[0] / 'checkpoints' / '36'}", f"--input={photo}", f"--output={output}"]
+    assert shell("enhance", *arguments).code == 0
+    first = output.read_bytes()
+    assert_one_line(shell("enhance", *arguments, "--seed=1"), output, "exists already")
+    assert output.read_bytes() == first
+    assert shell("enhance", *arguments, "--overwrite").code == 0
+    assert output.read_bytes() == first
+    assert shell("enhance", *arguments, "--overwrite", "--seed=1").code == 0
+    assert output.read_bytes() != first
+
+
+def test_enhance_a_folder_goes_on_after_a_bad_file(shell, trained, tmp_path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    photograph(source / "b[red].JPG")
+    photograph(source / "a.png")
+    (source / "notes.txt").write_text("no photograph")
+    arguments = [f"--checkpoint={trained[0]}", f"--input={source}", f"--output={output}"]
+    result = shell("enhance", *arguments)
+    assert (result.code, result.err) == (0, "")
+    assert sorted(path.name for path in output.iterdir()) == ["a.png", "b[red].png"]
+    assert f"{source / 'b[red].JPG'} -> {output / 'b[red].png'}\n" in result.out
+    (source / "c.png").write_bytes((source / "a.png").read_bytes()[:300])
+    photograph(source / "d.png")
+    assert_one_line(shell("enhance", *arguments, "--overwrite"), "1 of 4 photographs", source / "c.png", "damaged")
+    assert sorted(path.name for path in output.iterdir()) == ["a.png", "b[red].png", "d.png"]
+
+
+def test_evaluate_scores_every_pair(shell, trained, tmp_path):
+    data, output = make_pairs(tmp_path / "data"), tmp_path / "scores" / "s.json"
+    shutil.copy(data / "low" / "b.png", data / "high" / "b.png")
+    arguments = [f"--checkpoint={trained[0]}", f"--data={data}", f"--output={output}"]
+    result = shell("evaluate", *arguments)
+    assert (result.code, result.err) == (0, "")
+    assert "2 images" in result.out
+    scores = json.loads(output.read_text())
+    assert scores["checkpoint"] == str(trained[0])
+    a, b = scores["images"]
+    low, high = (np.asarray(Image.open(data / side / "a.png"), np.float64) for side in ("low", "high"))
+    assert a["psnr_dark"] == pytest.approx(10 * np.log10(255**2 / np.mean((low - high) ** 2)), rel=1e-5)
+    assert f"{a['psnr_dark']:.2f} dB" in result.out
+    # Identical images: an infinite PSNR, which JSON can't hold.
+    assert (b["psnr_dark"], b["ssim_dark"]) == (None, 1)
+    assert scores["mean"]["psnr"] == pytest.approx((a["psnr"] + b["psnr"]) / 2)
+    before = output.read_bytes()
+    assert_one_line(shell("evaluate", *arguments), output, "exists already")
+    assert output.read_bytes() == before
+
+
+def test_killed_runs_end_as_one_that_was_not(shell, trained, tmp_path):
+    """Interrupted by hand, then killed twice at random moments, then left alone."""
+    reference, run = trained[0], tmp_path / "run"
+    arguments, delay = [*TINY, f"--workdir={run}"], random.Random(0)
+    for number in (signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
+        before, process = latest_step(run), shell.start("train", *arguments)
+        while latest_step(run) == before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(delay.uniform(0, 0.1))
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+        reached = latest_step(run)
+        assert before < reached < 36
+        if number == signal.SIGINT:
+            assert process.returncode == 130
+            assert error == f"error: interrupted; the same command goes on from step {reached}\n"
+    result = shell("train", *arguments)
+    assert (result.code, result.err) == (0, "")
+    assert f"{run} holds this run up to step {reached}" in result.out.replace("\n", " ")
+    expected, got = (read_params(find_checkpoint(workdir)) for workdir in (reference, run))
+    for (path, a), (_, b) in zip(leaves(expected), leaves(got), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=path)
+    assert metrics_of(run) == metrics_of(reference)
+    for name in ("validation.json", "comparison.png"):
+        assert (run / name).read_bytes() == (reference / name).read_bytes()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["33", "36"]
+
+
+def leaves(tree, path=""):
+    if isinstance(tree, dict):
+        return [leaf for name in sorted(tree) for leaf in leaves(tree[name], f"{path}/{name}")]
+    return [(path, np.asarray(tree))]
+
+
+def metrics_of(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "steps_per_second"} for line in lines]
+
+
+def test_another_configuration_in_the_same_folder_is_refused(shell, trained):
+    before = snapshot(trained[0])
+    result = shell("train", *TINY, "--config.loss.num_bins=5", f"--workdir={trained[0]}")
+    assert_one_line(result, trained[0], "config.loss.num_bins was 4 and is 5")
+    assert snapshot(trained[0]) == before
+
+
+# What is wrong, and what its line must name.
+CHANGES = {
+    "--config.los.name=l1": ("--config.los.name", "no such key", "is it --config.loss.name?"),
+    "--config.loss.nmae=l1": ("--config.loss.nmae", "no such key", "is it --config.loss.name?"),
+    "--config.loss=l1": ("--config.loss:", "section", "--config.loss.name"),
+    "--config.loss.name": ("--config.loss.name", "a value is missing"),
+    "--config.loss.name=l3": ("config.loss", "spatial_entropy, l1, l2", "'l3'"),
+    "--config.loss.divergence=foo": ("config.loss", "hellinger", "'foo'"),
+    "--config.loss.kernel=foo": ("config.loss", "logistic", "'foo'"),
+    "--config.loss.variant=foo": ("config.loss", "corrected", "'foo'"),
+    "--config.loss.windows=foo": ("config.loss", "windows", "'foo'"),
+    "--config.model.name=foo": ("config.model.name", "nafnet", "'foo'"),
+    "--config.model.width=wide": ("--config.model.width=wide", "int"),
+    "--config.diffusion.kind=foo": ("config.diffusion", "cosine", "'foo'"),
+    "--config.sampler.method=foo": ("config.sampler", "posterior", "'foo'"),
+    "--config.sampler.method=ode": ("config.sampler", "clip_x0"),
+    "--config.num_steps=0": ("config.num_steps", "at least 1", "0"),
+    "--config.num_steps=true": ("config.num_steps=true", "int"),
+    "--config.num_steps=None": ("config.num_steps=None", "int"),
+    "--config.log_every=0": ("config.log_every", "at least 1", "0"),
+    "--config.data.name=foo": ("config.data.name", "pairs", "'foo'"),
+    "--config.data.darkenings=0": ("config.data.darkenings", "at least 1"),
+    "--config.data.validation_size=3": ("config.data.validation_size", "at least 11"),
+    "--config.data.validation_size=12": ("chelsea", "8 x 12", "at least 11 x 11"),
+    "--config.data.crop_size=4000": ("too small for crops of 4000", "astronaut"),
+    "--wrkdir=x": ("wrkdir", "workdir"),
+    "stray": ("stray", "--NAME=VALUE"),
+    "--only_check_args=maybe": ("only_check_args=maybe",),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_train_names_a_wrong_option(shell, tmp_path, change):
+    result = shell("train", *TINY, f"--workdir={tmp_path / 'new'}", change)
+    assert_one_line(result, *CHANGES[change])
+    assert list(tmp_path.iterdir()) == []
+
+
+CONFIGS = {
+    "no function": ("x = 3", "must define get_config()"),
+    "no python": ("def get_config(:", "SyntaxError"),
+    "binary": ("\0\0", "null bytes"),
+    "returns nothing": ("def get_config(): pass", "returns an ml_collections.ConfigDict"),
+    "returns a dict": ("def get_config(): return {}", "returns an ml_collections.ConfigDict"),
+    "lacks an import": ("import nothing_of_that_name", "nothing_of_that_name"),
+    "fails": ("def get_config(): return {}['key']", "KeyError: 'key'"),
+    "empty": (
+        "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()",
+        "no key 'num_steps'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_train_names_a_bad_configuration_file(shell, tmp_path, name):
+    text, reason = CONFIGS[name]
+    (tmp_path / "c.py").write_text(text)
+    before = snapshot(tmp_path)
+    result = shell("train", f"--config={tmp_path / 'c.py'}", f"--workdir={tmp_path / 'new'}")
+    assert_one_line(result, reason, *([tmp_path / "c.py"] if name != "empty" else []))
+    assert {path for path in snapshot(tmp_path) if "__pycache__" not in str(path)} == set(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--config=configs/nothing.py"], ["configs/nothing.py", "no file"]),
+        (["--config=configs"], ["--config=configs", "no file"]),
+        (["--config=configs/lol_v1.py:huge"], ["configs/lol_v1.py:huge", "small or full", "'huge'"]),
+        (["--config=configs/quickstart.py:small"], ["configs/quickstart.py:small"]),
+        (["--config="], ["--config is required"]),
+        ([], ["--config is required"]),
+        (["--config=configs/lol_v1.py"], ["config.data.root", "our485"]),
+    ],
+)
+def test_train_names_a_bad_choice_of_configuration(shell, tmp_path, arguments, parts):
+    assert_one_line(shell("train", *arguments, f"--workdir={tmp_path / 'new'}"), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_names_a_bad_workdir(shell, tmp_path):
+    assert_one_line(shell("train", *TINY), "--workdir is required")
+    (tmp_path / "file").write_text("precious")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert_one_line(shell("train", *TINY, f"--workdir={workdir}"), workdir)
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def spoil(root, name):
+    """Break the folder of pairs at `root` in one way; return what the message must name."""
+    low = root / "val" / "low"
+    match name:
+        case "no folder":
+            shutil.rmtree(root)
+            return [root / "our485", "no such folder"]
+        case "no side":
+            shutil.rmtree(low)
+            return [root / "val", "missing low"]
+        case "empty":
+            shutil.rmtree(low)
+            low.mkdir()
+            return [low, "holds no image"]
+        case "names":
+            (low / "a.png").rename(low / "c.png")
+            return [root / "val", "paired by name", "(c)", "(a)"]
+        case "sizes":
+            photograph(low / "a.png", size=(21, 24))
+            return [root / "val", "a: low 21 x 24 and high 20 x 24"]
+        case "text":
+            (low / "a.png").write_text("no image")
+            return [low / "a.png", "not an image"]
+        case "cut":
+            (low / "a.png").write_bytes((low / "b.png").read_bytes()[:500])
+            return [low / "a.png", "damaged or incomplete"]
+        case "small":
+            make_pairs(root / "val", size=(9, 30))
+            return ["image a of 9 x 30 pixels", "11 x 11"]
+    raise AssertionError(name)
+
+
+SPOILED = ["no folder", "no side", "empty", "names", "sizes", "text", "cut", "small"]
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_train_names_bad_pairs(shell, tmp_path, name):
+    for side in ("our485", "val"):
+        make_pairs(tmp_path / "data" / side)
+    parts = spoil(tmp_path / "data", name)
+    before = snapshot(tmp_path)
+    small = [change for change in TINY if "config=" not in change and "darkenings" not in change]
+    small = [change for change in small if "validation_size" not in change]
+    data = f"--config.data.root={tmp_path / 'data'}"
+    result = shell("train", "--config=configs/lol_v1.py:small", *small, data, f"--workdir={tmp_path / 'new'}")
+    assert_one_line(result, *parts)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", SPOILED[1:])
+def test_evaluate_names_bad_pairs(shell, trained, tmp_path, name):
+    make_pairs(tmp_path / "val")
+    parts = spoil(tmp_path, name)
+    before = snapshot(tmp_path)
+    arguments = [f"--data={tmp_path / 'val'}", f"--output={tmp_path / 'new' / 's.json'}"]
+    assert_one_line(shell("evaluate", f"--checkpoint={trained[0]}", *arguments), *parts)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.fixture
+def place(tmp_path, trained):
+    """A folder with all that can be given in the wrong place."""
+    photograph(tmp_path / "photo.png")
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "there.png").write_text("precious")
+    (tmp_path / "empty").mkdir()
+    make_pairs(tmp_path / "pairs")
+    photograph(tmp_path / "twins" / "a.png")
+    photograph(tmp_path / "twins" / "a.jpg")
+    damaged = shutil.copytree(trained[0], tmp_path / "damaged")
+    for file in (damaged / "checkpoints" / "36" / "state").rglob("manifest.ocdbt"):
+        file.unlink()
+    (tmp_path / "model").symlink_to(trained[0])
+    return tmp_path
+
+
+# Arguments of enhance, relative to the folder above, and what the message must name.
+ENHANCE = [
+    ({"checkpoint": None}, ["--checkpoint is required"]),
+    ({"input": None, "output": None}, ["--input is required", "--output is required"]),
+    ({"checkpoint": "nothing"}, ["nothing", "no such folder"]),
+    ({"checkpoint": "file"}, ["file", "a checkpoint is a folder"]),
+    ({"checkpoint": "empty"}, ["empty", "no checkpoint"]),
+    ({"checkpoint": "pairs"}, ["pairs", "no checkpoint"]),
+    ({"checkpoint": "damaged"}, ["damaged/checkpoints/36", "damaged;"]),
+    ({"input": "nothing.png"}, ["nothing.png", "no such file"]),
+    ({"input": "empty", "output": "new"}, ["empty", "holds no image"]),
+    ({"input": "file"}, ["file", "not an image"]),
+    ({"input": "twins", "output": "new"}, ["a.jpg", "another photograph", "a.png"]),
+    ({"input": "twins", "output": "file"}, ["file", "give a folder"]),
+    ({"output": "new.jpg"}, ["new.jpg", ".png"]),
+    ({"output": "empty"}, ["empty", ".png"]),
+    ({"output": "there.png"}, ["there.png", "exists already", "--overwrite"]),
+    ({"output": "file/new.png"}, ["file", "can't be made"]),
+]
+
+
+@pytest.mark.parametrize(("change", "parts"), ENHANCE, ids=lambda value: str(value) if isinstance(value, dict) else "")
+def test_enhance_names_what_is_wrong(shell, place, change, parts):
+    given = {"checkpoint": "model", "input": "photo.png", "output": "new.png"} | change
+    before = snapshot(place)
+    result = shell("enhance", *(f"--{name}={place / value}" for name, value in given.items() if value))
+    assert_one_line(result, *parts)
+    assert snapshot(place) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"data": None}, ["--data is required"]),
+        ({"checkpoint": "empty"}, ["empty", "no checkpoint"]),
+        ({"output": "there.png"}, ["there.png", "exists already", "--overwrite"]),
+        ({"output": "empty"}, ["empty", "is a folder"]),
+        ({"output": "file/s.json"}, ["file", "can't be made"]),
+    ],
+    ids=str,
+)
+def test_evaluate_names_what_is_wrong(shell, place, change, parts):
+    given = {"checkpoint": "model", "data": "pairs", "output": "s.json"} | change
+    before = snapshot(place)
+    result = shell("evaluate", *(f"--{name}={place / value}" for name, value in given.items() if value))
+    assert_one_line(result, *parts)
+    assert snapshot(place) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folders_that_may_not_be_written_are_named(shell, place):
+    (place / "empty").chmod(0o500)
+    files = [f"--checkpoint={place / 'model'}", f"--input={place / 'photo.png'}"]
+    assert_one_line(shell("enhance", *files, f"--output={place / 'empty' / 'new.png'}"), place / "empty")
+    assert_one_line(shell("train", *TINY, f"--workdir={place / 'empty' / 'run'}"), place / "empty")
+
+
+@pytest.mark.parametrize("program", ["train", "enhance", "evaluate"])
+def test_help_explains_itself(shell, program):
+    result = shell(program, "--help")
+    assert f"python -m experiments.{program}" in result.out
+    for line in (ROOT / "experiments" / f"{program}.py").read_text().splitlines():
+        if "flags.DEFINE" in line:
+            assert f"--{'[no]' if 'bool' in line else ''}{line.split(chr(34))[1]}" in result.out
+    assert result.err == ""
+
+
+def test_values_are_changed_by_key_and_keep_their_types():
+    changes = ["num_steps=7", "loss.bandwidth=1", "loss.windows=global", "model.encoder_blocks=(1,2)", "data.name=x=y"]
+    changes += ["sampler.clip_x0=None", "loss.implementation=dense", "optimizer.b1=1e-1"]
+    config = load_config(str(ROOT / "configs" / "quickstart.py"), [f"--config.{change}" for change in changes])
+    assert config["num_steps"] == 7
+    assert isinstance(config["loss"]["bandwidth"], float)
+    assert config["loss"]["windows"] == "global"
+    assert config["loss"]["implementation"] == "dense"
+    assert config["model"]["encoder_blocks"] == [1, 2]
+    assert config["data"]["name"] == "x=y"
+    assert config["sampler"]["clip_x0"] is None
+    assert config["optimizer"]["b1"] == 0.1
+    with pytest.raises(UserError, match="must be of type tuple"):
+        load_config(str(ROOT / "configs" / "quickstart.py"), ["--config.model.encoder_blocks=3"])
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_loss_speed_and_time_left(monkeypatch, terminal):
+    clock, buffer = iter(range(0, 10_000, 20)), io.StringIO()
+    console = Console(file=buffer, force_terminal=terminal, width=100, markup=False)
+    monkeypatch.setattr(experiments.console, "console", console)
+    monkeypatch.setattr(experiments.console.time, "monotonic", lambda: next(clock))
+    with StepProgress(400) as progress:
+        for step in (101, 102, 103):  # resumed at 100; 20 seconds each
+            progress(step, {"loss": step / 1000, "gradient_norm": 1.0})
+    text = buffer.getvalue()
+    # Three losses in the mean; 297 steps at 20 s.
+    assert "loss 0.1020  0.05 steps/s  1:39:00 left" in text
+    assert "103/400" in text

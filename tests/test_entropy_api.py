@@ -241,3 +241,9 @@ def test_memory_grows_with_bins_not_with_their_square():
     few, many = map(temporary_bytes, (16, 128))
     assert many <= 8 * few
     assert many <= 64 * 2**20  # and so with the default of 32 bins
+
+
+def test_forward_mode_of_the_sparse_algorithm_names_the_other():
+    with pytest.raises(TypeError) as error:
+        jax.jvp(lambda x: losses(x, TARGETS, "sparse"), (PREDICTIONS,), (PREDICTIONS,))
+    assert "implementation='dense'" in error.value.__notes__[0]

@@ -2,7 +2,7 @@
 
 At bandwidth h = 0.5 a logistic kernel falls by e^2 with each bin, and a pixel's intensity is close to the mean of
 its neighbours: of the L^2 bins of a tile most are empty, and more of them the larger L is. The bins (a, b) are
-grouped in blocks of one a and 8 b. A block is visited if the pixels of the tile, all together, put more than `_SKIP`
+grouped in blocks of one a and 4 b. A block is visited if the pixels of the tile, all together, put more than `_SKIP`
 of one pixel's mass there in either image. Everything of a tile fits in the processor's cache. The gradient is
 written by hand and computes the densities again.
 """
@@ -19,8 +19,9 @@ from sel.entropy.density import Estimator, Field, factored_total, in_order
 from sel.entropy.divergence import Divergence
 from sel.entropy.neighborhood import centred_sum, centred_sums, crop, reach
 
-_TILE = 32
-_BLOCK = 8
+# Smaller tiles hold fewer bins but more surroundings; loops over fewer than 32 columns are slow.
+_ROWS, _COLUMNS = 16, 32
+_BLOCK = 4
 _SKIP = 1e-6
 
 
@@ -33,48 +34,54 @@ def density_sums(
     divergence: Divergence,
 ) -> tuple[Float[Array, "n h w"], ...]:
     """sum_ab term(P_ab, Q_ab) at every pixel, for every window; see `density.density_sums`."""
-    n, h, w = mask.shape
-    size = min(_TILE, max(h, w))
-    rows, columns = -(-h // size), -(-w // size)
-
+    _, h, w = mask.shape
     margin = reach(estimator.joint_windows(divergence))
-
-    def tiles(x):
-        return _split(x, size, rows, columns, margin)
-
-    tiled = (jax.tree.map(tiles, fields), tiles(mask), jnp.repeat(bandwidth, rows * columns))
-    sums = _tile_sums(*tiled, estimator, divergence)
-
-    def plane(x):
-        x = x.reshape(n, rows, columns, size, size).swapaxes(2, 3)
-        return x.reshape(n, rows * size, columns * size)[:, :h, :w]
-
-    return jax.tree.map(plane, sums)
+    around = [(0, 0), (margin, margin + -h % _ROWS), (margin, margin + -w % _COLUMNS)]
+    fields, mask = jax.tree.map(lambda x: jnp.pad(x, around), (fields, mask))
+    try:
+        sums = _tiled_sums(fields, mask, bandwidth, estimator, divergence)
+    except TypeError as error:
+        error.add_note("For forward-mode derivatives of the spatial entropy take implementation='dense'.")
+        raise
+    return jax.tree.map(lambda x: x[:, :h, :w], sums)
 
 
-def _split(x, size, rows, columns, margin):
-    """Square tiles `[n rows columns, s, s]` with `margin` pixels of their surroundings, zeros beyond the plane."""
-    _, h, w = x.shape
-    side = size + 2 * margin
-    x = jnp.pad(x, [(0, 0), (margin, margin + rows * size - h), (margin, margin + columns * size - w)])
-    x = jnp.stack([x[:, i * size : i * size + side] for i in range(rows)], axis=1)
-    x = jnp.stack([x[..., j * size : j * size + side] for j in range(columns)], axis=2)
-    return x.reshape(-1, side, side)
+def _over_tiles(compute, planes, bandwidth, sums, margin):
+    """Add up what `compute` makes of every tile: `planes` are read, and `sums` added to, where the tile is.
+
+    Planes and sums have the surroundings of their tiles, `margin` pixels, on all sides or not at all. Tiles are cut
+    out one by one: beside the planes, memory is needed for one tile alone.
+    """
+    n, height, width = planes[1].shape
+    height, width = height - 2 * margin, width - 2 * margin
+    rows, columns = height // _ROWS, width // _COLUMNS
+
+    def tile(x, corner):
+        shape = (1, _ROWS + x.shape[1] - height, _COLUMNS + x.shape[2] - width)
+        return lax.dynamic_slice(x, corner, shape)
+
+    def add_tile(i, sums):
+        corner = (i // (rows * columns), i // columns % rows * _ROWS, i % columns * _COLUMNS)
+        added = compute(*jax.tree.map(lambda x: tile(x, corner)[0], planes), bandwidth[corner[0]])
+        return jax.tree.map(lambda x, y: lax.dynamic_update_slice(x, tile(x, corner) + y[None], corner), sums, added)
+
+    return lax.fori_loop(0, n * rows * columns, add_tile, sums)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _tile_sums(fields, mask, bandwidth, estimator, divergence):
-    def one_tile(tile):
-        fields, mask, bandwidth = tile
+def _tiled_sums(fields, mask, bandwidth, estimator, divergence):
+    def forward(fields, mask, bandwidth):
         return _forward(fields, mask, bandwidth, estimator, divergence)
 
-    return lax.map(one_tile, (fields, mask, bandwidth))
+    margin = reach(estimator.joint_windows(divergence))
+    zeros = jnp.zeros_like(crop(crop(fields[0][0], margin, 1), margin, 2))
+    return _over_tiles(forward, (fields, mask), bandwidth, (zeros,) * len(estimator.windows), margin)
 
 
-def _tile_sums_fwd(fields, mask, bandwidth, estimator, divergence):
+def _tiled_sums_fwd(fields, mask, bandwidth, estimator, divergence):
     fields, wanted = _values(fields)
     mask, bandwidth = mask.value, bandwidth.value
-    return _tile_sums(fields, mask, bandwidth, estimator, divergence), (fields, wanted, mask, bandwidth)
+    return _tiled_sums(fields, mask, bandwidth, estimator, divergence), (fields, wanted, mask, bandwidth)
 
 
 def _values(fields):
@@ -83,7 +90,7 @@ def _values(fields):
     return values, tuple(() if u.perturbed or v.perturbed else None for u, v in fields)
 
 
-def _tile_sums_bwd(estimator, divergence, residuals, cotangents):
+def _tiled_sums_bwd(estimator, divergence, residuals, cotangents):
     fields, wanted, mask, bandwidth = residuals
     cotangents = tuple(
         jnp.zeros(c.shape, c.dtype) if isinstance(c, jax.custom_derivatives.SymbolicZero) else c for c in cotangents
@@ -95,30 +102,31 @@ def _tile_sums_bwd(estimator, divergence, residuals, cotangents):
     return tuple(tuple(gradients.get(i, (None, None))) for i in range(len(fields))), None, None
 
 
-_tile_sums.defvjp(_tile_sums_fwd, _tile_sums_bwd, symbolic_zeros=True)
+_tiled_sums.defvjp(_tiled_sums_fwd, _tiled_sums_bwd, symbolic_zeros=True)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
 def _gradients(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
-    def one_tile(tile):
-        fields, mask, bandwidth, cotangents = tile
+    def backward(fields, mask, cotangents, bandwidth):
         return _backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved)
 
-    return lax.map(one_tile, (fields, mask, bandwidth, cotangents))
+    margin = reach(estimator.joint_windows(divergence))
+    zeros = [[jnp.zeros_like(u), jnp.zeros_like(v)] for u, v in fields[: len(moved)]]
+    return _over_tiles(backward, (fields, mask, cotangents), bandwidth, zeros, margin)
 
 
 @_gradients.defjvp
 def _gradients_jvp(estimator, divergence, moved, primals, tangents):
-    """Second derivatives go through the plain algorithm, on the same tiles."""
+    """Second derivatives go through the plain algorithm."""
     fields, mask, bandwidth, cotangents = primals
     margin = reach(estimator.joint_windows(divergence))
 
-    def tile_sums(fields):
+    def sums(fields):
         totals = density.density_sums(fields, mask, bandwidth, estimator=estimator, divergence=divergence)
         return tuple(crop(crop(total, margin, 1), margin, 2) for total in totals)
 
     def dense_gradients(fields, cotangents):
-        (gradients,) = jax.vjp(tile_sums, fields)[1](cotangents)
+        (gradients,) = jax.vjp(sums, fields)[1](cotangents)
         return [list(gradients[m]) for m in moved]
 
     _, tangent = jax.jvp(dense_gradients, (fields, cotangents), (tangents[0], tangents[3]))
@@ -141,29 +149,30 @@ def _apart(go, compute, *operands):
 
 
 def _tables(fields, mask, bandwidth, estimator):
-    """Weights of the bins of a tile: of a, [l, s, s], 0 outside the mask, and of b in blocks, [blocks, s, block, s].
+    """Weights of the bins of a tile: of a, [l, s, t], 0 outside the mask, and of b, [s, l, t], up to a whole block.
 
-    Bins stand between rows and columns so that the innermost loops run over the columns of the tile, however small a
+    Bins b stand between rows and columns so that the innermost loops run over the columns of the tile, however small a
     block is.
     """
     first = [estimator.weights(u, bandwidth, axis=0) * mask[None] for u, _ in fields]
-    second = [_blocks(estimator.weights(v, bandwidth, axis=1)) for _, v in fields]
-    return first, second
-
-
-def _blocks(weights):
-    rows, bins, columns = weights.shape
-    weights = jnp.pad(weights, [(0, 0), (0, -bins % _BLOCK), (0, 0)])
-    return jnp.moveaxis(weights.reshape(rows, -1, _BLOCK, columns), 1, 0)
+    second = [estimator.weights(v, bandwidth, axis=1) for _, v in fields]
+    return first, [jnp.pad(r, [(0, 0), (0, -estimator.num_bins % _BLOCK), (0, 0)]) for r in second]
 
 
 def _worklist(first, second):
-    """The blocks that hold mass, as indices a * blocks + block with the live ones in front, and how many are live."""
-    masses = [
-        p.reshape(p.shape[0], -1) @ r.sum(2).reshape(r.shape[0], -1).T for p, r in zip(first, second, strict=True)
-    ]
-    live = ~(functools.reduce(jnp.maximum, masses).ravel() <= _SKIP)  # a block with NaN is live: it must show
-    return jnp.argsort(~live), live.sum()
+    """The blocks (a, j) that hold mass, as two arrays of indices, and how many these are."""
+    masses = []
+    for p, r in zip(first, second, strict=True):
+        rows, _, columns = r.shape
+        blocks = r.reshape(rows, -1, _BLOCK, columns).sum(2).swapaxes(0, 1)
+        masses.append(p.reshape(p.shape[0], -1) @ blocks.reshape(blocks.shape[0], -1).T)
+    live = ~(functools.reduce(jnp.maximum, masses) <= _SKIP)  # a block with NaN is live: it must show
+    return jnp.nonzero(live, size=live.size, fill_value=0), live.sum()
+
+
+def _block(weights, j):
+    """Bins `j * _BLOCK` and on."""
+    return lax.dynamic_slice_in_dim(weights, j * _BLOCK, _BLOCK, axis=1)
 
 
 def _block_densities(go, first, second, windows, shares):
@@ -184,24 +193,23 @@ def _inner(first, second, windows):
     """The tables without the surroundings of the tile."""
     margin = reach(windows)
     first = [crop(crop(p, margin, 1), margin, 2) for p in first]
-    return first, [crop(crop(r, margin, 1), margin, 3) for r in second]
+    return first, [crop(crop(r, margin, 0), margin, 2) for r in second]
 
 
 def _single_total(first, second, windows, divergence):
     first, second = _inner(first, second, windows)
-    return factored_total(divergence, first, second, (0, 2))
+    return factored_total(divergence, first, second, 1)
 
 
 def _forward(fields, mask, bandwidth, estimator, divergence):
     windows = estimator.joint_windows(divergence)
     shares = [share[:, None] for share in estimator.shares(mask, windows)]
     first, second = _tables(fields, mask, bandwidth, estimator)
-    order, live = _worklist(first, second)
-    blocks = second[0].shape[0]
+    (rows, blocks), live = _worklist(first, second)
 
     def add_block(i, totals):
-        a, j = order[i] // blocks, order[i] % blocks
-        densities = _block_densities(i < live, [p[a] for p in first], [r[j] for r in second], windows, shares)
+        a, j = rows[i], blocks[i]
+        densities = _block_densities(i < live, [p[a] for p in first], [_block(r, j) for r in second], windows, shares)
         return tuple(total + divergence.term(*pair) for total, pair in zip(totals, densities, strict=True))
 
     zeros = tuple(lax.full_like(first[0], 0, shape=(x.shape[0], _BLOCK, x.shape[2])) for x in shares)
@@ -221,8 +229,7 @@ def _backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved)
         _, pullback = jax.vjp(lambda p, r: _single_total(p, r, windows, divergence), first, second)
         by_u, by_v = pullback(by_size[1])
     gradients = [
-        [(p * g).sum(0), (r * h).sum((0, 2))]
-        for p, g, r, h in zip(first_slopes, by_u, second_slopes, by_v, strict=True)
+        [(p * g).sum(0), (r * h).sum(1)] for p, g, r, h in zip(first_slopes, by_u, second_slopes, by_v, strict=True)
     ]
     gradients = [gradients[m] for m in moved]
     if not windows:
@@ -235,15 +242,14 @@ def _backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved)
 def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, estimator, divergence, moved):
     """The part of the gradients that comes through joint densities.
 
-    With the slopes of all windows that a pixel is in gathered as G_ab, du = sum_b r_b U_b and dv = sum_b r_b' V_b,
-    where the loop adds up U_b = sum_a p_a' G_ab and V_b = sum_a p_a G_ab.
+    With the slopes of all windows that a pixel is in gathered as G_ab, du = sum_ab p_a' r_b G_ab and dv = sum_ab p_a
+    r_b' G_ab.
     """
     windows = estimator.joint_windows(divergence)
     margin = reach(windows)
     shares = [share[:, None] for share in estimator.shares(mask, windows)]
     scales = [scale[:, None] for scale in scales]
-    order, live = _worklist(first, second)
-    blocks = second[0].shape[0]
+    (rows, blocks), live = _worklist(first, second)
 
     def slopes(densities):
         by_window = [
@@ -255,20 +261,21 @@ def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, e
     def row_sums(padded):
         return [[centred_sum(g, taps, margin, 0) for taps, g in zip(windows, image, strict=True)] for image in padded]
 
+    def column_sums(images):
+        return [
+            sum(centred_sum(g, taps, margin, 2) for taps, g in zip(windows, image, strict=True)) for image in images
+        ]
+
     def add_block(i, sums):
-        a, j = order[i] // blocks, order[i] % blocks
-        go = i < live
-        densities = _block_densities(go, [p[a] for p in first], [r[j] for r in second], windows, shares)
-        rows = _apart(go, row_sums, _apart(go, slopes, densities))
+        a, j, go = rows[i], blocks[i], i < live
+        densities = _block_densities(go, [p[a] for p in first], [_block(r, j) for r in second], windows, shares)
+        gathered = _apart(go, column_sums, _apart(go, row_sums, _apart(go, slopes, densities)))
         added = []
-        for m, image, (by_u, by_v) in zip(moved, rows, sums, strict=True):
-            g = sum(centred_sum(row, taps, margin, 2) for taps, row in zip(windows, image, strict=True))
-            added.append((by_u.at[j].add(first_slopes[m][a][:, None] * g), by_v.at[j].add(first[m][a][:, None] * g)))
+        for m, g, (by_u, by_v) in zip(moved, gathered, sums, strict=True):
+            by_u += first_slopes[m][a] * (_block(second[m], j) * g).sum(1)
+            by_v += first[m][a] * (_block(second_slopes[m], j) * g).sum(1)
+            added.append([by_u, by_v])
         return added
 
-    zeros = [(jnp.zeros_like(second[m]), jnp.zeros_like(second[m])) for m in moved]
-    sums = lax.fori_loop(0, live, add_block, zeros)
-    return [
-        [(second[m] * by_u).sum((0, 2)), (second_slopes[m] * by_v).sum((0, 2))]
-        for m, (by_u, by_v) in zip(moved, sums, strict=True)
-    ]
+    zeros = [[jnp.zeros_like(first[m][0]), jnp.zeros_like(first[m][0])] for m in moved]
+    return lax.fori_loop(0, live, add_block, zeros)

@@ -1,27 +1,50 @@
 """What every run shares; the other files here change a few lines of it.
 
-A value is changed on the command line by its key: `--config.loss.num_bins=16`.
+A value is changed on the command line by its key: `--config.loss.num_bins=16`. `configs/default.py:unet` has the other
+network, whose section `model` has other keys.
 """
 
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
 
-def get_config() -> ConfigDict:
+def nafnet() -> ConfigDict:
+    """Keys of the conditional NAFNet, at 1.3 M parameters."""
+    model = ConfigDict()
+    model.name = "nafnet"
+    model.width = 32
+    model.encoder_blocks = (1, 1, 1)
+    model.middle_blocks = 1
+    model.decoder_blocks = (1, 1, 1)
+    model.norm_epsilon = 1e-5
+    model.dtype = "float32"  # of the computation, or bfloat16; parameters are always float32
+    return model
+
+
+def unet() -> ConfigDict:
+    """Keys of IR-SDE's conditional U-Net; its published models have width 64 and depth 4."""
+    model = ConfigDict()
+    model.name = "unet"
+    model.width = 16
+    model.depth = 3
+    model.norm_epsilon = 1e-5
+    model.dtype = "float32"
+    return model
+
+
+def get_config(model: str = "nafnet") -> ConfigDict:
     """A small network, the corrected spatial-entropy loss, and paired folders whose place is still to be given."""
+    if model not in ("nafnet", "unet"):
+        raise ValueError(f"variant of configs/default.py must be nafnet or unet, found {model!r}")
     config = ConfigDict()
     config.seed = 0
     config.num_steps = 20_000
     config.batch_size = 8
     config.log_every = 20
+    config.validate_every = 0  # steps between scores of a few validation images, for metrics.jsonl; 0: none
+    config.init_from = ""  # a checkpoint of the same network, whose parameters training begins with; "": random ones
 
-    config.model = ConfigDict()
-    config.model.name = "nafnet"
-    config.model.width = 32
-    config.model.encoder_blocks = (1, 1, 1)
-    config.model.middle_blocks = 1
-    config.model.decoder_blocks = (1, 1, 1)
-    config.model.dtype = "float32"  # of the computation; parameters are always float32
+    config.model = unet() if model == "unet" else nafnet()
 
     config.diffusion = ConfigDict()
     config.diffusion.kind = "cosine"  # cosine, linear or constant
@@ -37,6 +60,7 @@ def get_config() -> ConfigDict:
     config.loss.kernel = "logistic"
     config.loss.windows = FieldReference((1, 3, 5), field_type=object)  # odd sizes, or "global"
     config.loss.variant = "corrected"
+    config.loss.neighbor_weights = placeholder(str)  # drawn in each step: dirichlet, normal; by default all are equal
     config.loss.implementation = placeholder(str)  # sparse or dense; by default sparse on CPU, dense elsewhere
     # x_{t-1} is compared, which is noisy: clipping it to (0, 1) would leave dark pixels without gradient.
     config.loss.value_range = (-0.3, 1.3)
@@ -58,7 +82,10 @@ def get_config() -> ConfigDict:
     config.data.name = "pairs"  # folders of pairs; `samples`: photographs that come with scikit-image
     config.data.root = ""
     config.data.train = "our485"  # ROOT/our485/{low,high}
-    config.data.validation = "val"  # ROOT/val/{low,high}
+    config.data.validation = "val"  # ROOT/val/{low,high}; or a fraction like 0.1: scenes of train
+    config.data.cache_dir = ""  # decoded images; "" is sel/ in the user's cache folder
+    config.data.cache_gib = 50.0  # most that it may hold: what was used last longest ago makes room
+    config.data.strict = False  # whether the first bad image ends the run; otherwise bad ones are left out and listed
     config.data.crop_size = 128
     config.data.resize_chance = 0.0
 

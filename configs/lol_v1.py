@@ -2,12 +2,13 @@
 
     python -m experiments.train --config=configs/lol_v1.py:small --config.data.root=LOL --workdir=runs/lol
 
-LOL holds our485/{low,high} and val/{low,high}; `config.data.validation` names another folder. See docs/results.md for
-what runs reached.
+LOL is the folder of the download, its zip archive, or what `experiments.prepare_data` wrote. A tenth of our485, in
+whole scenes, is held out for validation; `--config.data.validation=validation` takes val/{low,high} instead, which the
+download lacks. eval15 is the test set. See docs/results.md for what runs reached.
 
 Variants:
   small: width 32, 1.2 M parameters, for one accelerator or a patient CPU.
-  full: the published size (288 M parameters) and training length, for accelerators with 40 GB or more.
+  full: the published size (288 M parameters) and training length; memory as in `configs/published.py`.
 """
 
 from ml_collections import ConfigDict
@@ -18,6 +19,9 @@ from configs.default import get_config as get_default
 def get_config(variant: str = "small") -> ConfigDict:
     """The default with the sizes of a variant."""
     config = get_default()
+    config.data.name = "lol_v1"
+    config.data.train = "train"
+    config.data.validation = "0.1"
     if variant == "small":
         return config
     if variant != "full":

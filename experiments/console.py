@@ -30,12 +30,13 @@ def require(*names: str) -> None:
         flags.register_validator(name, bool, message=f"--{name} is required; --help explains it")
 
 
-def run(main: Callable[..., None], prefix: str | None = None) -> None:
+def run(main: Callable[..., None], prefix: str | None = None, file: str | None = None) -> None:
     """Parse the command line and run `main`. A mistake of the user ends it with one line on stderr and status 1.
 
     Args:
-      main: takes nothing, or the list of arguments that begin with `prefix`.
+      main: takes nothing, or a list: the arguments that begin with `prefix`, or the one that is `file`.
       prefix: begins arguments that are no flags.
+      file: what the one argument is that must be given and is no flag.
     """
 
     def parse(arguments: Sequence[str]) -> list[str]:
@@ -44,9 +45,11 @@ def run(main: Callable[..., None], prefix: str | None = None) -> None:
             program, *rest = flags.FLAGS([argument for argument in arguments if argument not in prefixed])
         except flags.Error as error:
             _fail("; ".join(line.strip() for line in str(error).splitlines()))
-        if rest:
-            _fail(f"unexpected argument {rest[0]!r}; options are written --NAME=VALUE, and --help lists them")
-        return [program, *prefixed]
+        if file and not rest:
+            _fail(f"{file} is required; --help explains it")
+        if rest[1 if file else 0 :]:
+            _fail(f"unexpected argument {rest[-1]!r}; options are written --NAME=VALUE, and --help lists them")
+        return [program, *rest, *prefixed]
 
     def guarded(arguments: Sequence[str]) -> None:
         # Orbax reports every checkpoint in a dozen lines, and a damaged one twice before it raises.
@@ -56,7 +59,7 @@ def run(main: Callable[..., None], prefix: str | None = None) -> None:
         # Readers of a damaged checkpoint go on after the first of them has failed, each to a traceback of its own.
         sys.unraisablehook = lambda _: None
         try:
-            main(*[arguments[1:]] if prefix else [])
+            main(*[arguments[1:]] if prefix or file else [])
         except UserError as error:
             _fail(str(error))
         except OSError as error:
@@ -131,6 +134,17 @@ class StepProgress:
 def with_progress(items: Sequence[T], description: str) -> Iterator[T]:
     """Iterate with a bar on a terminal."""
     yield from track(items, description, console=console, disable=not console.is_terminal)
+
+
+def print_problems(problems: Sequence[UserError], most: int = 20) -> None:
+    """Count and list what was left out because it can't be used."""
+    if not problems:
+        return
+    console.print(f"Left out, {len(problems)} in all:")
+    for problem in problems[:most]:
+        console.print(f"  {' '.join(str(problem).split())}")
+    if len(problems) > most:
+        console.print(f"  and {len(problems) - most} more")
 
 
 def score_table(rows: list[dict[str, Any]], title: str) -> Table:

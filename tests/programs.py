@@ -70,6 +70,7 @@ class Shell:
         self._streams = [str(folder / "out"), str(folder / "err")]
         self._environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
+            "XDG_CACHE_HOME": str(folder / "decoded"),
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

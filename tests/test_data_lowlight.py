@@ -1,16 +1,34 @@
 """The camera model against its formula: moments of the noise, limits, ranges."""
 
+import doctest
+import io
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.fft import dctn, idctn
 from skimage.color import rgb2xyz, xyz2rgb
 
-from sel.data import darken, linear_to_srgb, srgb_to_linear
+from sel.data import darken, jpeg, linear_to_srgb, sample_camera, srgb_to_linear
 
-fast_darken = jax.jit(darken)
+# Compiled fast rather than well.
+OPTIONS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+fast_darken = jax.jit(darken, compiler_options=OPTIONS)
+fast_jpeg = jax.jit(jpeg, compiler_options=OPTIONS)
 KEY = jax.random.key(0)
 STEP = 1 / 255
+
+# ITU-T T.81, K.1 and K.2.
+TABLES = """
+16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99
+17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
+99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99
+"""
+TABLES = np.array(TABLES.split(), int).reshape(2, 8, 8)
 
 
 def _linear_oracle(srgb: np.ndarray) -> np.ndarray:
@@ -121,9 +139,8 @@ def test_parameters_per_image():
         alone = fast_darken(KEY, x0[i], exposure=float(exposures[i]), shot_noise=0.0, read_noise=0.0)
         np.testing.assert_allclose(together[i], alone, atol=1e-6)
     keys = jax.random.split(KEY, 3)
-    mapped = jax.jit(jax.vmap(lambda k, x, e: fast_darken(k, x, exposure=e, shot_noise=1e-3, read_noise=0.0)))(
-        keys, x0, exposures
-    )
+    run = jax.vmap(lambda k, x, e: darken(k, x, exposure=e, shot_noise=1e-3, read_noise=0.0))
+    mapped = jax.jit(run, compiler_options=OPTIONS)(keys, x0, exposures)
     alone = fast_darken(keys[1], x0[1], exposure=0.4, shot_noise=1e-3, read_noise=0.0)
     # Compiled together or apart, the last bit of a value may differ, and with it the rounding to 8 bits.
     assert float(jnp.abs(mapped[1] - alone).max()) <= STEP + 1e-6
@@ -147,3 +164,165 @@ def test_wrong_parameters_are_named(name, value):
     parameters = {"exposure": 0.1, "shot_noise": 0.0, "read_noise": 0.0, name: value}
     with pytest.raises(ValueError, match=f"^{name} must"):
         darken(KEY, jnp.zeros((3, 4, 4, 3)), **parameters)
+
+
+def test_white_balance_amplifies_noise_and_the_cast_colours_the_mean():
+    """Z = cast w Y: mean cast e L, variance (cast w)^2 (shot e L / w + read^2), per channel."""
+    exposure, shot, read, count = 0.5, 1e-3, 5e-3, 200_000
+    gain, cast = np.array([2.0, 1.0, 1.6]), np.array([1.1, 1.0, 0.8])
+    x0 = jnp.broadcast_to(jnp.array([0.7, 0.6, 0.8]), (count, 1, 3))
+    options = {"exposure": exposure, "shot_noise": shot, "read_noise": read}
+    mu = np.asarray(fast_darken(KEY, x0, white_balance=jnp.array(gain), cast=jnp.array(cast), **options))
+    light = _linear_oracle(mu)[:, 0]
+    signal = exposure * _linear_oracle(np.float32([0.7, 0.6, 0.8]))
+    variance = (cast * gain) ** 2 * (shot * signal / gain + read**2)
+    mean = cast * signal
+    assert np.all(5 * np.sqrt(variance) < mean)
+    assert np.all(np.abs(light.mean(0) - mean) < 5 * np.sqrt(variance / count) + 1e-4)
+    rounding = (STEP * 2.4 / 1.055 * ((_srgb_oracle(mean) + 0.055) / 1.055) ** 1.4) ** 2 / 12
+    assert np.all(np.abs(light.var(0) - variance - rounding) < 6 * variance * np.sqrt(2 / count) + 0.02 * variance)
+
+
+def test_gains_of_one_change_nothing_and_may_differ_between_images():
+    x0 = jax.random.uniform(KEY, (2, 9, 7, 3))
+    options = {"exposure": 0.3, "shot_noise": 1e-3, "read_noise": 1e-3}
+    plain = fast_darken(KEY, x0, **options)
+    ones = {"white_balance": jnp.ones((2, 3)), "cast": jnp.ones((2, 3))}
+    np.testing.assert_array_equal(fast_darken(KEY, x0, **ones, **options), plain)
+    casts = jnp.array([[1.0, 1.0, 1.0], [0.5, 1.0, 1.0]])
+    mixed = fast_darken(KEY, x0, **(ones | {"cast": casts}), **options)
+    np.testing.assert_array_equal(mixed[0], plain[0])
+    assert float(mixed[1, ..., 0].mean()) < float(plain[1, ..., 0].mean())
+    np.testing.assert_array_equal(mixed[1, ..., 1:], plain[1, ..., 1:])
+
+
+def _jpeg_oracle(image: np.ndarray, quality: int) -> np.ndarray:
+    """In float64, block by block, with the matrices of JFIF and SciPy's cosine transform."""
+    height, width = image.shape[:2]
+    padded = np.pad(image.astype(np.float64), [(0, -height % 8), (0, -width % 8), (0, 0)], "edge")
+    rows = [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]]
+    ycc = np.floor(padded @ np.array(rows).T + 0.5) - [128, 0, 0]
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    for top, left, c in np.ndindex(padded.shape[0] // 8, padded.shape[1] // 8, 3):
+        place = (slice(8 * top, 8 * top + 8), slice(8 * left, 8 * left + 8), c)
+        steps = np.clip((TABLES[min(c, 1)] * scale + 50) // 100, 1, 255)
+        ycc[place] = np.floor(idctn(steps * np.round(dctn(ycc[place], norm="ortho") / steps), norm="ortho") + 0.5)
+    y, cb, cr = np.moveaxis(ycc + np.array([128, 0, 0]), -1, 0)
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136286 * cb - 0.714136286 * cr, y + 1.772 * cb], -1)
+    return np.clip(np.floor(rgb + 0.5), 0, 255)[:height, :width]
+
+
+@pytest.mark.parametrize("quality", [1, 20, 50, 75, 95, 100])
+def test_jpeg_is_the_formula_and_nearly_what_a_library_makes(quality):
+    rows, columns = np.mgrid[:43, :61]
+    noise = np.random.default_rng(0).integers(-20, 21, (43, 61, 3))
+    waves = np.stack([np.sin(rows / 5), np.cos(columns / 7), np.sin((rows + columns) / 9)], -1)
+    image = np.uint8(np.clip(120 + 80 * waves + noise, 0, 255))
+    result = np.asarray(255 * fast_jpeg(jnp.asarray(image, jnp.float32) / 255, quality=quality))
+    np.testing.assert_allclose(result, np.round(result), atol=1e-4)
+    # Blocks' means are multiples of 1/8: some lie half-way between two steps, and the last bit decides.
+    assert np.abs(result - _jpeg_oracle(image, quality)).mean() < 0.25
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling=0)
+    expected = np.asarray(Image.open(file)).astype(int)
+    # Its cosine transform is one of integers: more coefficients go to the neighbouring step.
+    loss = np.abs(image.astype(int) - expected).mean()
+    assert np.abs(result - expected).mean() < 0.3 * loss + 0.2
+    assert abs(np.abs(result - image).mean() - loss) < 0.01 * loss + 0.02
+
+
+def test_jpeg_of_a_batch_is_that_of_each_image():
+    images = jax.random.uniform(KEY, (3, 16, 9, 3))
+    together = fast_jpeg(images, quality=jnp.array([30.0, 60.0, 90.0]))
+    for i, quality in enumerate((30.0, 60.0, 90.0)):
+        # Compiled for other shapes, the last bit of a sum may differ, and with it the rounding to 8 bits.
+        np.testing.assert_allclose(together[i], fast_jpeg(images[i], quality=quality), atol=STEP + 1e-6)
+    flat = jnp.full((16, 9, 3), 77 / 255)
+    np.testing.assert_allclose(fast_jpeg(flat, quality=90.0), flat, atol=1e-6)
+    with pytest.raises(ValueError, match="3 channels"):
+        jpeg(jnp.zeros((8, 8, 1)), quality=90)
+
+
+def test_darken_compresses_last():
+    x0 = jax.random.uniform(KEY, (24, 24, 3))
+    options = {"exposure": 0.3, "shot_noise": 1e-3, "read_noise": 1e-3}
+    plain, compressed = fast_darken(KEY, x0, **options), fast_darken(KEY, x0, jpeg_quality=80.0, **options)
+    np.testing.assert_allclose(compressed, fast_jpeg(plain, quality=80.0), atol=STEP + 1e-6)
+    assert np.any(np.asarray(compressed) != np.asarray(plain))
+
+
+def test_cameras_follow_their_laws():
+    count = 20_000
+    draw = jax.jit(lambda key: sample_camera(key, batch=(count,), jpeg_quality=(60, 90)), compiler_options=OPTIONS)
+    camera = draw(KEY)
+    log = {name: np.log(np.asarray(camera[name], np.float64)) for name in ("exposure", "shot_noise", "read_noise")}
+    for name, (least, most) in {"exposure": (0.01, 0.15), "shot_noise": (1e-4, 4e-3)}.items():
+        low, high = np.log(least), np.log(most)
+        assert low - 1e-5 <= log[name].min() <= log[name].max() <= high + 1e-5
+        assert abs(log[name].mean() - (low + high) / 2) < 5 * (high - low) / np.sqrt(12 * count)
+    rest = 2 * log["read_noise"] - 2.18 * log["shot_noise"] - 1.2
+    assert abs(rest.mean()) < 5 * 0.26 / np.sqrt(count)
+    assert abs(rest.std() - 0.26) < 5 * 0.26 / np.sqrt(2 * count)
+    gains, errors = np.asarray(camera["white_balance"]), np.log(np.asarray(camera["cast"]))
+    for channel, (least, most) in ((0, (1.9, 2.4)), (2, (1.5, 1.9))):
+        assert least - 1e-6 <= gains[:, channel].min() <= gains[:, channel].max() <= most + 1e-6
+        assert abs(errors[:, channel].std() - 0.1) < 5 * 0.1 / np.sqrt(2 * count)
+    np.testing.assert_array_equal(gains[:, 1], 1)
+    np.testing.assert_array_equal(errors[:, 1], 0)
+    assert 60 <= float(camera["jpeg_quality"].min()) <= float(camera["jpeg_quality"].max()) <= 90
+    table = [log["exposure"], log["shot_noise"], gains[:, 0], gains[:, 2], errors[:, 0], errors[:, 2]]
+    correlation = np.corrcoef([*table, camera["jpeg_quality"]]) - np.eye(7)
+    assert np.abs(correlation).max() < 5 / np.sqrt(count)
+
+
+def test_a_camera_darkens_a_batch_under_jit():
+    x0 = jax.random.uniform(KEY, (3, 16, 16, 3))
+    camera = jax.jit(lambda key: sample_camera(key, batch=(3,), jpeg_quality=(70, 90)), compiler_options=OPTIONS)
+
+    def run(key):
+        return fast_darken(key, x0, **camera(key))
+
+    mu = np.asarray(run(KEY))
+    assert mu.shape == x0.shape
+    np.testing.assert_allclose(mu * 255, np.round(mu * 255), atol=1e-3)
+    assert 0 <= mu.min() < mu.mean() < 0.5 * float(x0.mean())
+    np.testing.assert_array_equal(mu, run(KEY))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"exposure": (0.0, 0.1)}, "exposure must be"),
+        ({"exposure": (0.2, 0.1)}, "exposure must be"),
+        ({"exposure": (0.2, 1.1)}, "exposure must be"),
+        ({"shot_noise": (0.0, 0.1)}, "shot_noise must be"),
+        ({"cast": -0.1}, "cast must be"),
+        ({"jpeg_quality": (0, 50)}, "jpeg_quality must be"),
+        ({"jpeg_quality": (50, 101)}, "jpeg_quality must be"),
+    ],
+)
+def test_wrong_ranges_are_named(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        sample_camera(KEY, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"white_balance": 0.0}, "white_balance must be finite and above 0"),
+        ({"cast": jnp.ones(4)}, "cast must be a number or of shape"),
+        ({"white_balance": jnp.ones((2, 3))}, "white_balance must be a number or of shape"),
+        ({"jpeg_quality": 0}, r"jpeg_quality must lie in 1..100"),
+    ],
+)
+def test_wrong_gains_are_named(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        darken(KEY, jnp.zeros((4, 4, 3)), exposure=0.1, shot_noise=0.0, read_noise=0.0, **wrong)
+
+
+def test_the_example_of_the_page_runs():
+    page = Path(__file__).parents[1] / "docs" / "lowlight.md"
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted == 6
+    assert result.failed == 0

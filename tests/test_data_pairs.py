@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sel.data import find_pairs, load_pairs, write_png
+from sel.data import find_pairs, image_size, list_images, load_pairs, write_png
 from sel.errors import UserError
 
 
@@ -93,3 +93,26 @@ def test_a_damaged_file_is_named(root):
     (root / "low" / "10.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"10\.png: not an image"):
         find_pairs(root)
+
+
+def test_an_orientation_behind_the_pixels_does_not_part_a_pair(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((6, 4, 3), np.uint8)).save(root / "low" / "2.png", exif=exif)
+    content = (root / "low" / "2.png").read_bytes()
+    place = content.index(b"eXIf") - 4
+    size = int.from_bytes(content[place : place + 4], "big") + 12
+    exif_chunk, rest = content[place : place + size], content[place + size :]
+    (root / "low" / "2.png").write_bytes(content[:place] + rest[:-12] + exif_chunk + rest[-12:])
+    assert image_size(root / "low" / "2.png") == (6, 4)
+    assert load_pairs(find_pairs(root))[0].mu.shape == (4, 6, 3)
+
+
+def test_broken_links_are_named(root):
+    (root / "low" / "9.png").symlink_to("9.png")
+    (root / "high" / "9.png").symlink_to("nowhere.png")
+    assert [path.name for path in list_images(root / "low")] == ["2.png", "9.png", "10.png", "dark room.png"]
+    problems = []
+    assert len(find_pairs(root, report=problems.append)) == 3
+    assert f"{root}/low/9.png: too many levels of symbolic links" in str(problems[0])
+    assert "9.png: too many levels" in _refused(root)

@@ -1,12 +1,14 @@
 """Batches: a function of (seed, step) alone, mu and x0 cut alike, every pair once an epoch, split among processes."""
 
+import json
+
 import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
-from sel.data import Pair, batches, training_dataset
+from sel.data import Pair, batches, large_enough, training_dataset
 from sel.data.augment import Crop, cut, draw_crops, smallest_side
 from sel.errors import UserError
 
@@ -177,3 +179,76 @@ def test_no_pairs_and_negative_steps():
         batches(training_dataset(PAIRS, **SETTINGS), -1)
     with pytest.raises(ValueError, match="at least 0, got 0 and -2"):
         batches(training_dataset(PAIRS, **SETTINGS), prefetch=-2)
+
+
+def test_threads_change_neither_batches_nor_their_order():
+    dataset = training_dataset(PAIRS, **SETTINGS)
+    for threads in (1, 2, 5, 16):
+        iterator = batches(dataset, 3, prefetch=20, threads=threads)
+        for step in range(3, 30):
+            assert _equal(next(iterator), dataset[step])
+        iterator.close()
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        batches(dataset, threads=0)
+
+
+@pytest.mark.parametrize("prefetch", [0, 4])
+def test_the_iterator_returns_to_a_marked_place_in_the_middle_of_an_epoch(prefetch):
+    pairs = tuple(_pair(i) for i in range(7))  # 7 pairs in batches of 4: no epoch ends with a batch
+    iterator = batches(training_dataset(pairs, **SETTINGS), 2, prefetch=prefetch)
+    next(iterator)
+    state = json.loads(json.dumps(iterator.get_state()))
+    rest = [next(iterator) for _ in range(5)]
+    other = batches(training_dataset(pairs, **SETTINGS), 2, prefetch=prefetch)
+    other.set_state(state)
+    assert all(_equal(next(other), batch) for batch in rest)
+    iterator.close()
+    other.close()
+
+
+def test_processes_resume_with_another_number_of_processes():
+    """A run that goes on with half of its machines sees the global batches that it would have seen."""
+    pairs = tuple(_pair(i) for i in range(7))
+    parts = [training_dataset(pairs, process_index=i, process_count=2, **SETTINGS) for i in range(2)]
+    iterators = [batches(part, 5) for part in parts]
+    whole = batches(training_dataset(pairs, **SETTINGS), 5)
+    for _ in range(6):
+        pieces, batch = [next(iterator) for iterator in iterators], next(whole)
+        assert _equal({name: np.concatenate([piece[name] for piece in pieces]) for name in batch}, batch)
+    for iterator in (*iterators, whole):
+        iterator.close()
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(seed=st.integers(0, 2**32 - 1))
+def test_a_shrunk_crop_does_not_depend_on_what_the_filter_does_not_reach(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (50, 60, 3), np.uint8)
+    crop = Crop(int(rng.integers(0, 25)), int(rng.integers(0, 33)), 0, False, True)
+    box = [1.25 * x for x in (crop.left, crop.top, crop.left + 15, crop.top + 15)]
+    whole = Image.fromarray(image).resize((15, 15), Image.Resampling.BICUBIC, box=tuple(box))
+    # Weights are computed from another origin, in 64 bits, and rounded to 22: one level where a sum is near a half.
+    difference = cut(image, crop, 15).astype(int) - np.asarray(whole)
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 0.01
+
+
+def test_pairs_smaller_than_the_crop_are_left_out_when_someone_is_told():
+    problems = []
+    kept = large_enough(PAIRS, crop_size=13, report=problems.append)
+    assert [pair.name for pair in kept] == ["1", "2", "4"]
+    assert [str(p) for p in problems] == [
+        f"pair {name}, 12 x {width}, is too small for crops of 13 pixels, which need at least 13 x 13"
+        for name, width in (("0", 14), ("3", 15))
+    ]
+    assert large_enough(PAIRS, crop_size=12) == PAIRS
+    with pytest.raises(UserError, match="5 of 5 pairs are too small for crops of 40 pixels"):
+        large_enough(PAIRS, crop_size=40, report=problems.append)
+    assert len(problems) == 2
+
+
+def test_cut_leaves_the_image_alone_and_gives_an_array_of_its_own():
+    image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    image.flags.writeable = False
+    for crop in (Crop(0, 0, 0, False, False), Crop(1, 2, 3, True, False), Crop(0, 1, 2, False, True)):
+        cut(image, crop, 8)[:] = 0

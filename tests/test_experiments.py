@@ -271,6 +271,14 @@ def spoil(root, name):
     raise AssertionError(name)
 
 
+# What a set with a layout of its own says instead.
+IN_A_SET = {
+    "no folder": ["data: no such folder"],
+    "no side": ["validation split of LOL v1", "no low-light images", "val/low and val/high"],
+    "empty": ["validation split of LOL v1", "no low-light images", "val/low and val/high"],
+    "names": ["data, validation split: images are paired by name", "(c)", "(a)"],
+    "sizes": ["data, validation split", "a: low 21 x 24 and high 20 x 24"],
+}
 SPOILED = ["no folder", "no side", "empty", "names", "sizes", "text", "cut", "small"]
 
 
@@ -278,12 +286,13 @@ SPOILED = ["no folder", "no side", "empty", "names", "sizes", "text", "cut", "sm
 def test_train_names_bad_pairs(shell, tmp_path, name):
     for side in ("our485", "val"):
         make_pairs(tmp_path / "data" / side)
-    parts = spoil(tmp_path / "data", name)
+    parts = IN_A_SET.get(name, spoil(tmp_path / "data", name))
     before = snapshot(tmp_path)
     small = [change for change in TINY if "config=" not in change and "darkenings" not in change]
     small = [change for change in small if "validation_size" not in change]
     data = f"--config.data.root={tmp_path / 'data'}"
-    result = shell("train", "--config=configs/lol_v1.py:small", *small, data, f"--workdir={tmp_path / 'new'}")
+    options = [data, "--config.data.validation=validation", "--config.data.strict=True"]
+    result = shell("train", "--config=configs/lol_v1.py:small", *small, *options, f"--workdir={tmp_path / 'new'}")
     assert_one_line(result, *parts)
     assert snapshot(tmp_path) == before
 

@@ -47,7 +47,10 @@ def test_round_trip_through_a_file(torch, tmp_path, weights):
         save_torch_checkpoint(tmp_path / "absent" / "weights.pth", network, params)
 
 
-@pytest.mark.parametrize("wrapper", ["module", "ema", "params_ema", "state_dict of module", "bfloat16", "legacy"])
+WRAPPERS = ["module", "ema", "ema of module", "module of ema", "compiled", "params_ema", "ema in model"]
+
+
+@pytest.mark.parametrize("wrapper", [*WRAPPERS, "state_dict of module", "bfloat16", "float64", "legacy"])
 def test_wrappers_are_removed(torch, tmp_path, weights, wrapper):
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
     zeros = {name: torch.zeros_like(value) for name, value in tensors.items()}
@@ -55,6 +58,14 @@ def test_wrappers_are_removed(torch, tmp_path, weights, wrapper):
     content = {
         "module": {f"module.{name}": value for name, value in tensors.items()},
         "ema": {"initted": torch.tensor(True), **{f"online_model.{n}": v for n, v in zeros.items()}, **ema},
+        "ema of module": {"step": torch.tensor([7]), **{f"ema_model.module.{n}": v for n, v in tensors.items()}},
+        "module of ema": {
+            **{f"module.online_model.{n}": v for n, v in zeros.items()},
+            **{f"module.ema_model.{n}": v for n, v in tensors.items()},
+        },
+        "compiled": {f"module._orig_mod.{n}": v for n, v in tensors.items()},
+        "ema in model": {"model": zeros, "ema": {"state_dict": tensors}, "optimizer": {"lr": 0.1}},
+        "float64": {name: value.double() for name, value in tensors.items()},
         "params_ema": {"params": zeros, "params_ema": tensors},
         "state_dict of module": {"epoch": 3, "state_dict": {f"module.{name}": v for name, v in tensors.items()}},
         "bfloat16": {name: value.bfloat16() for name, value in tensors.items()},
@@ -103,6 +114,8 @@ def test_damaged_and_foreign_files_are_refused(torch, tmp_path, weights):
         ({"epoch": 3}, "expected tensors only, found epoch of type int"),
         ({3: torch.zeros(1)}, "expected a dict of named tensors, found dict"),
         ({"fc.weight": torch.zeros(1)}, "weights.pth: these weights belong to no network"),
+        ({"a.b": torch.zeros(1), "module.a.b": torch.zeros(1)}, "two tensors are called a.b, one of them module.a.b"),
+        ({"intro.weight": torch.zeros(2, 2).to_sparse()}, "intro.weight is no plain array of numbers"),
     ):
         torch.save(content, path)
         with pytest.raises(UserError, match=message):

@@ -140,6 +140,11 @@ def with_levels(count):
         ({"intro.weight": np.zeros((5, 6)), "ending.weight": np.zeros(3)}, "fit no ConditionalNAFNet: dim: got 5"),
         (published_weights("nafnet") | {"encoders.9.0.beta": np.zeros(3)}, "1 unexpected: encoders.9.0.beta"),
         ({k: v for k, v in published_weights("nafnet").items() if "downs" not in k}, "unexpected: encoders"),
+        (
+            published_weights("unet") | {"init_conv.weight": np.zeros((4, 3, 7, 7), np.float32)},
+            "init_conv.weight sees 3 channels: .* noisy state alone",
+        ),
+        (published_weights("unet") | {"final_conv.bias": np.full(3, np.inf)}, "1 not finite: final_conv.bias"),
         (with_levels(5), "missing: .* and [0-9]+ more"),
         (with_levels(90), "90 levels, at most 10"),
     ],

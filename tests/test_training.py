@@ -28,6 +28,7 @@ CONFIG = {
     "num_steps": 6,
     "batch_size": 4,
     "log_every": 2,
+    "validate_every": 0,
     "model": {
         "name": "nafnet",
         "width": 4,
@@ -52,6 +53,7 @@ CONFIG = {
     "sampler": {"method": "posterior", "clip_x0": [0.0, 1.0]},
     "checkpoint": {"every": 2, "keep": 2},
 }
+UNET = {"name": "unet", "width": 4, "depth": 1, "norm_epsilon": 1e-5, "dtype": "float32"}
 L1 = {"name": "l1"}
 ENTROPY = {"name": "spatial_entropy", "num_bins": 8, "windows": [1, 3], "value_range": [-0.3, 1.3]}
 
@@ -294,10 +296,14 @@ def test_a_batch_must_fill_all_devices(tmp_path, monkeypatch):
         ("optimizer.b1", 1, "config.optimizer.b1 must be at least 0 and below 1, found 1"),
         ("optimizer.clip_norm", "x", "config.optimizer.clip_norm must be"),
         ("optimizer.warmup_steps", 6, "config.optimizer.warmup_steps must be at least 0 and below 6, found 6"),
-        ("model.name", "resnet", "config.model.name must be one of nafnet, found 'resnet'"),
+        ("model.name", "resnet", "config.model.name must be one of nafnet, unet, found 'resnet'"),
         ("model.dtype", "int32", "config.model.dtype must be one of float32, bfloat16, found 'int32'"),
         ("model.width", 5, "config.model: "),
-        ("model.depth", 5, "config.model: .*depth"),
+        ("model.depth", 5, "config.model.depth: the network nafnet has no such key; its keys are width"),
+        ("model", {**UNET, "middle_blocks": 1}, "config.model.middle_blocks: the network unet has no such key"),
+        ("model", {**UNET, "depth": -1}, "config.model: depth: got -1"),
+        ("model", {**UNET, "depth": 70}, "config.model: depth: got 70"),
+        ("model", {"name": "unet", "width": 4}, "the configuration has no key 'dtype'"),
         ("model.encoder_blocks", [1, 1], "config.model: decoder_blocks"),
         ("model.middle_blocks", -1, "config.model: .* negative"),
         ("diffusion.kind", "sine", "config.diffusion: kind: got 'sine'"),
@@ -309,6 +315,8 @@ def test_a_batch_must_fill_all_devices(tmp_path, monkeypatch):
         ("loss", {**ENTROPY, "windows": [2]}, "config.loss: windows must be odd"),
         ("loss", {**ENTROPY, "value_range": [1.0, 0.0]}, "config.loss: value_range"),
         ("loss", {**ENTROPY, "bins": 4}, "config.loss: .*bins"),
+        ("loss", {**ENTROPY, "neighbor_weights": "x"}, "config.loss.neighbor_weights: .* dirichlet, normal, found 'x'"),
+        ("init_from", "/nothing", "config.init_from: /nothing: no such folder"),
         ("data.crop_size", 0, "config.data: .*crop_size"),
         ("data.crop_size", 40, "too small for crops of 40 pixels"),
         ("data.resize_chance", 2.0, "config.data: resize_chance"),

@@ -61,13 +61,25 @@ def cut(image: UInt8[np.ndarray, "h w c"], crop: Crop, size: int) -> UInt8[np.nd
         size: Side of the square in pixels.
 
     Returns:
-        The crop (a view of `image` where it was not shrunk).
+        The crop, a new array.
     """
-    if crop.shrink:
-        left, top, side = 1.25 * crop.left, 1.25 * crop.top, 1.25 * size
-        box = (left, top, left + side, top + side)
-        square = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box))
-    else:
-        square = image[crop.top : crop.top + size, crop.left : crop.left + size]
-    square = np.rot90(square, crop.turns)
-    return square[:, ::-1] if crop.mirror else square
+    square = np.rot90(_shrunk(image, crop, size) if crop.shrink else _square(image, crop, size), crop.turns)
+    square = square[:, ::-1] if crop.mirror else square
+    result = np.empty(square.shape, np.uint8)
+    # One channel after the other: four times as fast as copying groups of three bytes across.
+    for channel in range(square.shape[2]):
+        result[..., channel] = square[..., channel]
+    return result
+
+
+def _square(image: UInt8[np.ndarray, "h w c"], crop: Crop, size: int) -> UInt8[np.ndarray, "s s c"]:
+    return image[crop.top : crop.top + size, crop.left : crop.left + size]
+
+
+def _shrunk(image: UInt8[np.ndarray, "h w c"], crop: Crop, size: int) -> UInt8[np.ndarray, "s s c"]:
+    left, top, side = 1.25 * crop.left, 1.25 * crop.top, 1.25 * size
+    # The pixels that the filter reaches, four on each side; Pillow would copy the whole image.
+    x, y = max(0, int(left) - 4), max(0, int(top) - 4)
+    around = np.ascontiguousarray(image[y : int(top + side) + 5, x : int(left + side) + 5])
+    box = (left - x, top - y, left - x + side, top - y + side)
+    return np.asarray(Image.fromarray(around).resize((size, size), Image.Resampling.BICUBIC, box=box))

@@ -5,6 +5,7 @@ that cannot be used raises a `UserError` that names it and says why.
 """
 
 import contextlib
+import io
 import os
 import re
 import uuid
@@ -18,15 +19,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from sel.data.storage import SUFFIXES, ImageSource, Report, read_bytes
 from sel.errors import UserError
 
 RGB = UInt8[np.ndarray, "h w 3"]
 Progress = Callable[[int, int], object]
 
-SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-
-def read_image(path: str | Path) -> RGB:
+def read_image(source: str | ImageSource) -> RGB:
     """Read one image as upright 8-bit RGB.
 
     EXIF orientation is applied. Grey and palette images become RGB, CMYK is converted without a profile, 16 bits are
@@ -34,7 +34,7 @@ def read_image(path: str | Path) -> RGB:
     and multi-page files the first picture is read.
 
     Args:
-        path: An image file.
+        source: An image file, or an image in an archive or a prepared set.
 
     Returns:
         The image, `[h, w, 3]` uint8.
@@ -43,39 +43,54 @@ def read_image(path: str | Path) -> RGB:
         UserError: The file is missing, empty, damaged, too large, no image or of a pixel format without a known white.
     """
     with _quiet():
-        return _decode(path)
+        return _decode(source)
 
 
-def read_images(paths: Sequence[str | Path], progress: Progress | None = None) -> tuple[RGB, ...]:
+def read_images(
+    sources: Sequence[str | ImageSource], progress: Progress | None = None, *, report: Report | None = None
+) -> tuple[RGB | None, ...]:
     """Read many images as `read_image` does, decoding on as many threads as there are cores.
 
     Args:
-        paths: Image files.
+        sources: Image files, or images in archives and prepared sets.
         progress: Called on the calling thread as `progress(done, total)` after each image.
+        report: Told of each image that cannot be used; without it the first raises.
 
     Returns:
-        The images, in the order of `paths`.
+        The images, in the order of `sources`; None for those that were reported.
 
     Raises:
-        UserError: As `read_image`; the first unusable file stops the reading.
+        UserError: As `read_image`, without `report`.
     """
-    images = []
+    images: list[RGB | None] = []
+
+    def decode(source: str | ImageSource) -> RGB | UserError:
+        try:
+            return _decode(source)
+        except UserError as error:
+            if report is None:
+                raise
+            return error
+
     # Warning filters belong to the process: they are changed once, around all threads.
     with _quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for image in pool.map(_decode, paths):
-            images.append(image)
+        for image in pool.map(decode, sources):
+            if isinstance(image, UserError):
+                assert report is not None
+                report(image)
+            images.append(None if isinstance(image, UserError) else image)
             if progress is not None:
-                progress(len(images), len(paths))
+                progress(len(images), len(sources))
     return tuple(images)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def image_size(source: str | ImageSource) -> tuple[int, int]:
     """Read (height, width) of the upright image from the file's header alone.
 
     A PNG that stores its orientation behind its pixels is taken as upright here (`read_image` turns it).
 
     Args:
-        path: An image file.
+        source: An image file, or an image in an archive or a prepared set.
 
     Returns:
         Height and width in pixels, equal to the shape that `read_image` returns.
@@ -83,7 +98,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         UserError: The file is missing, empty, too large or no image.
     """
-    with _quiet(), _opened(Path(path)) as image:
+    with _quiet(), _opened(source) as image:
         width, height = image.size
         if image.format == "TIFF":  # of this format Pillow gives the upright size already, in some versions
             width, height = image.tag_v2[256], image.tag_v2[257]  # type: ignore[attr-defined]
@@ -139,16 +154,18 @@ def list_images(folder: str | Path) -> tuple[Path, ...]:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed: {error.strerror}") from None
-    images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+    # A broken link is listed: reading it says what is wrong, and where.
+    images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.is_dir()]
     if not images:
         found = f"{len(entries)} other entries" if entries else "nothing"
         raise UserError(f"{folder}: holds no image ({', '.join(SUFFIXES)}), found {found}")
-    return tuple(sorted(images, key=_natural_order))
+    return tuple(sorted(images, key=lambda path: natural_order(path.name)))
 
 
-def _natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
-    parts = re.split("([0-9]+)", path.name.casefold())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Key that sorts names with numbers in numerical order, 2 before 10."""
+    parts = re.split("([0-9]+)", name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], name
 
 
 @contextlib.contextmanager
@@ -160,12 +177,13 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(source: str | ImageSource) -> Iterator[Image.Image]:
     """Open an image; whatever Pillow raises, then or while it is used, becomes a `UserError`."""
+    path = Path(source) if isinstance(source, str) else source
     try:
-        if path.stat().st_size == 0:
+        if isinstance(path, Path) and path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty (0 bytes)")
-        with Image.open(path) as image:
+        with Image.open(path if isinstance(path, Path) else io.BytesIO(read_bytes(path))) as image:
             yield image
     except UserError:
         raise
@@ -181,25 +199,25 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise UserError(f"{path}: damaged image ({type(error).__name__}: {error})") from None
 
 
-def _decode(path: str | Path) -> RGB:
-    with _opened(Path(path)) as image:
+def _decode(source: str | ImageSource) -> RGB:
+    with _opened(source) as image:
         image.load()
         upright: Image.Image = image
         with contextlib.suppress(Exception):  # the pixels are good: unreadable metadata must not hide them
             upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):
-            return _grey_from_16_bits(Path(path), np.asarray(upright))
+            return _grey_from_16_bits(source, np.asarray(upright))
         if upright.mode == "F":
-            raise UserError(f"{path}: floating-point pixels have no known white; save it with 8 or 16 bits")
+            raise UserError(f"{source}: floating-point pixels have no known white; save it with 8 or 16 bits")
         if upright.has_transparency_data:
             upright = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", upright.size, "black"), upright)
         return np.array(upright.convert("RGB"))
 
 
-def _grey_from_16_bits(path: Path, values: np.ndarray) -> RGB:
+def _grey_from_16_bits(source: str | ImageSource, values: np.ndarray) -> RGB:
     if values.min() < 0 or values.max() > 65535:
-        raise UserError(f"{path}: 32-bit integer pixels have no known white; save it with 8 or 16 bits")
+        raise UserError(f"{source}: 32-bit integer pixels have no known white; save it with 8 or 16 bits")
     grey = ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
 

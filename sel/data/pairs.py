@@ -1,24 +1,34 @@
-"""Paired photographs on disk, laid out as LOL: `root/low/NAME.*` (degraded) and `root/high/NAME.*` (clean)."""
+"""Paired photographs: `low/NAME.*` (degraded) with `high/NAME.*` (clean), always matched by name.
 
+One rule for bad data: without a `report` the first problem raises `UserError`; with one, each problem is handed to it,
+its pair is left out and the work goes on.
+"""
+
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from sel.data.image_io import Progress, image_size, list_images, read_images
+from sel.data.image_io import Progress, image_size, list_images, natural_order, read_image, read_images
+from sel.data.storage import ImageSource, Record, Report, refuse
 from sel.errors import UserError
+
+# What the two folders of a set are called, in lower case; the first is this project's own name.
+LOW = ("low", "input", "inp", "lq", "dark", "low-light", "low_light", "lowlight")
+HIGH = ("high", "normal", "target", "gt", "hq", "label", "reference", "ref", "normal-light", "normal_light")
 
 
 @dataclass(frozen=True)
 class PairPaths:
-    """Two files of one scene: `low` the low-light photograph, `high` the reference."""
+    """Two images of one scene: `low` the low-light photograph, `high` the reference."""
 
     name: str
-    low: Path
-    high: Path
+    low: ImageSource
+    high: ImageSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,81 +40,194 @@ class Pair:
     x0: UInt8[np.ndarray, "h w 3"]
 
 
-def find_pairs(root: str | Path) -> tuple[PairPaths, ...]:
+@dataclass(frozen=True)
+class Named:
+    """An image before it is matched: images of equal `key` belong together."""
+
+    name: str
+    key: str
+    source: ImageSource
+
+
+def find_pairs(root: str | Path, *, report: Report | None = None) -> tuple[PairPaths, ...]:
     """Match the images of `root/low` and `root/high` by file name without suffix, never by order.
 
-    Sizes are compared from the files' headers; nothing is decoded.
+    The folders may have another of the names in `LOW` and `HIGH`, and the files a side's name before or after their
+    own: `low00690.png` belongs to `normal00690.png`. Sizes are compared from the files' headers; nothing is decoded.
 
     Args:
         root: The folder that holds `low/` and `high/`.
+        report: Told of each problem with images; without it the first raises.
 
     Returns:
         The pairs, in natural order of their names.
 
     Raises:
-        UserError: A folder is missing or empty, an image has no partner, two images of a folder share a name, or the
-            two images of a pair differ in size; the message names the files.
+        UserError: A folder is missing or empty, or no pair is left. Without `report` also: an image has no partner,
+            two images of a folder share a name, or the two images of a pair differ in size; the message names them.
     """
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
-    missing = [side for side in ("low", "high") if not (root / side).is_dir()]
-    if missing:
-        found = _several(sorted(entry.name for entry in root.iterdir())) or "nothing"
-        raise UserError(f"{root}: must hold the folders low/ and high/, missing {' and '.join(missing)}, found {found}")
-    low, high = _by_stem(root / "low"), _by_stem(root / "high")
-    problems = [
-        f"{len(alone)} in {here}/ without a partner in {there}/ ({_several(alone)})"
-        for here, there, alone in (
-            ("low", "high", [name for name in low if name not in high]),
-            ("high", "low", [name for name in high if name not in low]),
-        )
-        if alone
+    low, high = ([Named(path.stem, scene_key(path.stem), path) for path in list_images(x)] for x in _sides(root))
+    return match_pairs(root, agreed_names(low, high), high, report=report)
+
+
+def match_pairs(
+    root: Path | str, low: Sequence[Named], high: Sequence[Named], *, report: Report | None = None
+) -> tuple[PairPaths, ...]:
+    """Match images of equal keys, and compare their sizes.
+
+    Args:
+        root: Where they were found, for messages.
+        low: Low-light images, each with a name of its own; it becomes the pair's.
+        high: References, each with a key of its own.
+        report: Told of each problem; without it the first raises.
+
+    Returns:
+        The pairs, in natural order of their names.
+
+    Raises:
+        UserError: As `find_pairs`.
+    """
+    problems: list[UserError] = []
+
+    def tell(error: UserError) -> None:
+        problems.append(error)
+        if report is not None:
+            report(error)
+
+    collect = tell if report else None
+    doubled_low, doubled_high = _doubled(root, low, "name", collect), _doubled(root, high, "key", collect)
+    low_keys, high_keys = {image.key for image in low}, {image.key for image in high}
+    _refuse_alone(
+        root,
+        [image for image in low if image.key not in high_keys],
+        [image for image in high if image.key not in low_keys],
+        collect,
+    )
+    references = {image.key: image.source for image in high if image.key not in doubled_high}
+    pairs = [
+        PairPaths(image.name, image.source, references[image.key])
+        for image in sorted(low, key=lambda image: natural_order(image.name))
+        if image.key in references and image.name not in doubled_low
     ]
-    if problems:
-        raise UserError(f"{root}: images are paired by name: {'; '.join(problems)}")
-    pairs = tuple(PairPaths(name, low[name], high[name]) for name in low)
-    _check_sizes(root, [(pair.name, image_size(pair.low), image_size(pair.high)) for pair in pairs])
-    return pairs
+    # Prepared sets were compared when they were written.
+    unequal = _unequal(root, [pair for pair in pairs if not isinstance(pair.low, Record)], collect)
+    found = tuple(pair for pair in pairs if pair.name not in unequal)
+    if not found:
+        raise UserError(f"{root}: no pair is left" + (f"; {problems[0]}" if problems else ""))
+    return found
 
 
-def load_pairs(paths: Sequence[PairPaths], progress: Progress | None = None) -> tuple[Pair, ...]:
+def load_pairs(
+    paths: Sequence[PairPaths], progress: Progress | None = None, *, report: Report | None = None
+) -> tuple[Pair, ...]:
     """Decode pairs once, on several threads, and keep them in memory as 8 bits (1.4 MB per pair of 600 x 400).
 
     Args:
-        paths: What `find_pairs` found.
+        paths: What `find_pairs` or `find_dataset` found.
         progress: Called as `progress(images done, images in all)`.
+        report: Told of each image that cannot be used, and of pairs that differ in size; without it the first raises.
 
     Returns:
         The pairs, in the same order.
 
     Raises:
-        UserError: A file cannot be read, or a pair's sizes differ.
+        UserError: Without `report`: an image cannot be read, or a pair's sizes differ. With it: no pair is left.
     """
-    images = read_images([path for pair in paths for path in (pair.low, pair.high)], progress)
-    sizes = [(pair.name, images[2 * i].shape[:2], images[2 * i + 1].shape[:2]) for i, pair in enumerate(paths)]
-    if paths:
-        _check_sizes(paths[0].low.parent.parent, sizes)
-    return tuple(Pair(pair.name, images[2 * i], images[2 * i + 1]) for i, pair in enumerate(paths))
+    images = read_images([source for pair in paths for source in (pair.low, pair.high)], progress, report=report)
+    pairs = []
+    for pair, mu, x0 in zip(paths, images[::2], images[1::2], strict=True):
+        if mu is None or x0 is None:
+            continue
+        if mu.shape != x0.shape:
+            low, high = (f"{image.shape[0]} x {image.shape[1]}" for image in (mu, x0))
+            sizes = f"1 pairs differ in size, height x width ({pair.name}: low {low} and high {high})"
+            refuse(report, f"{pair.low}: {sizes}")
+            continue
+        pairs.append(Pair(pair.name, mu, x0))
+    if paths and not pairs:
+        raise UserError(f"{paths[0].low}: neither this pair nor any of the other {len(paths) - 1} can be used")
+    return tuple(pairs)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    paths = list_images(folder)
-    doubled = [name for name, count in Counter(path.stem for path in paths).items() if count > 1]
-    if doubled:
-        raise UserError(f"{folder}: {len(doubled)} names occur twice, with different suffixes ({_several(doubled)})")
-    return {path.stem: path for path in paths}
+def scene_key(stem: str) -> str:
+    """The part of a file's name that both images of a scene share: without a side's name before or after it."""
+    sides = "|".join((*LOW, *HIGH))
+    return re.sub(rf"^(?:{sides})(?:[-_]|(?=\d))|[-_](?:{sides})$", "", stem, flags=re.IGNORECASE) or stem
 
 
-def _check_sizes(root: Path, sizes: list[tuple[str, tuple[int, int], tuple[int, int]]]) -> None:
-    differing = [
-        f"{name}: low {low[0]} x {low[1]} and high {high[0]} x {high[1]}" for name, low, high in sizes if low != high
-    ]
-    if differing:
-        raise UserError(f"{root}: {len(differing)} pairs differ in size, height x width ({_several(differing)})")
+def _sides(root: Path) -> tuple[Path, Path]:
+    if all((root / side).is_dir() for side in ("low", "high")):
+        return root / "low", root / "high"
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
+    low, high = ([folder for folder in folders if folder.name.lower() in names] for names in (LOW, HIGH))
+    if len(low) == len(high) == 1:
+        return low[0], high[0]
+    missing = [side for side, found in (("low", low), ("high", high)) if not found]
+    found = several(sorted(entry.name for entry in root.iterdir())) or "nothing"
+    raise UserError(
+        f"{root}: must hold the folders low/ and high/, "
+        + (f"missing {' and '.join(missing)}, found {found}" if missing else f"found several of each kind: {found}")
+    )
 
 
-def _several(names: Sequence[str], most: int = 5) -> str:
+def _doubled(root: Path | str, images: Sequence[Named], field: str, report: Report | None) -> set[str]:
+    count = Counter(getattr(image, field) for image in images)
+    doubled = [image for image in images if count[getattr(image, field)] > 1]
+    if doubled and report is None:
+        names = list(dict.fromkeys(getattr(image, field) for image in doubled))
+        folder = doubled[0].source.parent if isinstance(doubled[0].source, Path) else root
+        raise UserError(f"{folder}: {len(names)} names occur twice, with different suffixes ({several(names)})")
+    for image in doubled:
+        refuse(report, f"{image.source}: another image has the same name, {getattr(image, field)}")
+    return {getattr(image, field) for image in doubled}
+
+
+def _refuse_alone(root: Path | str, low: Sequence[Named], high: Sequence[Named], report: Report | None) -> None:
+    sides = [(here, there, images) for here, there, images in (("low", "high", low), ("high", "low", high)) if images]
+    if sides and report is None:
+        problems = [
+            f"{len(images)} in {here}/ without a partner in {there}/ ({several([image.name for image in images])})"
+            for here, there, images in sides
+        ]
+        raise UserError(f"{root}: images are paired by name: {'; '.join(problems)}")
+    for here, there, images in sides:
+        for image in images:
+            refuse(report, f"{image.source}: no partner of the name {image.name} ({here} without {there})")
+
+
+def _unequal(root: Path | str, pairs: Sequence[PairPaths], report: Report | None) -> set[str]:
+    """Names of pairs whose sizes differ or whose headers can't be read."""
+    unequal, lines = set(), []
+    for pair in pairs:
+        try:
+            low, high = image_size(pair.low), image_size(pair.high)
+            if low != high:  # a header may lack the orientation, the decoded image doesn't
+                low, high = (read_image(source).shape[:2] for source in (pair.low, pair.high))
+        except UserError as error:
+            refuse(report, str(error))
+            unequal.add(pair.name)
+            continue
+        if low != high:
+            unequal.add(pair.name)
+            lines.append((pair, f"{pair.name}: low {low[0]} x {low[1]} and high {high[0]} x {high[1]}"))
+    if lines and report is None:
+        differing = several([line for _, line in lines])
+        raise UserError(f"{root}: {len(lines)} pairs differ in size, height x width ({differing})")
+    for pair, line in lines:
+        refuse(report, f"{pair.low}: its pair differs in size, height x width ({line})")
+    return unequal
+
+
+def agreed_names(low: Sequence[Named], high: Sequence[Named]) -> list[Named]:
+    """Low-light images with the name that both sides know, which is the key where their files' names differ."""
+    names = {image.name for image in high}
+    return [image if image.name in names else replace(image, name=image.key) for image in low]
+
+
+def several(names: Sequence[str], most: int = 5) -> str:
     """Name the first few of a list."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -1,4 +1,7 @@
-"""Training batches from pairs in memory: each a function of (seed, step) alone, so a run resumes anywhere exactly."""
+"""Training batches from decoded pairs, in memory or mapped from the cache.
+
+Each is a function of (seed, step) alone, so that a run resumes anywhere exactly.
+"""
 
 import functools
 import sys
@@ -10,6 +13,7 @@ from jaxtyping import UInt8
 
 from sel.data.augment import cut, draw_crops, smallest_side
 from sel.data.pairs import Pair
+from sel.data.storage import Report, refuse
 from sel.errors import UserError
 
 Batch = dict[str, UInt8[np.ndarray, "b s s 3"]]
@@ -51,7 +55,7 @@ def training_dataset(
     _check_arguments(batch_size, crop_size, seed, resize_chance, process_index, process_count)
     if not pairs:
         raise ValueError("pairs is empty: there is nothing to train on")
-    _check_sizes(pairs, crop_size, resize_chance)
+    large_enough(pairs, crop_size=crop_size, resize_chance=resize_chance)
     shapes = [pair.x0.shape[:2] for pair in pairs]
     share = batch_size // process_count
     first = share * process_index
@@ -75,8 +79,39 @@ def training_dataset(
     return grain.MapDataset.range(sys.maxsize // batch_size).seed(seed).random_map(cut_batch)
 
 
+def large_enough(
+    pairs: Sequence[Pair], *, crop_size: int, resize_chance: float = 0.0, report: Report | None = None
+) -> tuple[Pair, ...]:
+    """Leave out pairs that are smaller than the crops that training takes.
+
+    Args:
+        pairs: Decoded pairs.
+        crop_size: Side of the crops in pixels.
+        resize_chance: If above 0, pairs may be shrunk to 0.8 first, and must be larger by as much.
+        report: Told of each pair that is left out; without it, one too small raises.
+
+    Returns:
+        The others, in the same order.
+
+    Raises:
+        UserError: None is left; without `report`, one is too small.
+    """
+    least = smallest_side(crop_size, resize_chance)
+    shrunk = f" from images shrunk to 0.8 (resize_chance {resize_chance})" if resize_chance > 0 else ""
+    rule = f"too small for crops of {crop_size} pixels{shrunk}, which need at least {least} x {least}"
+    small = [pair for pair in pairs if min(pair.x0.shape[:2]) < least]
+    if small and (report is None or len(small) == len(pairs)):
+        height, width, _ = small[0].x0.shape
+        raise UserError(
+            f"{len(small)} of {len(pairs)} pairs are {rule}; the first is {small[0].name}, {height} x {width}"
+        )
+    for pair in small:
+        refuse(report, f"pair {pair.name}, {pair.x0.shape[0]} x {pair.x0.shape[1]}, is {rule}")
+    return tuple(pair for pair in pairs if min(pair.x0.shape[:2]) >= least)
+
+
 def batches(
-    dataset: grain.MapDataset[Batch], start_step: int = 0, *, prefetch: int = 4
+    dataset: grain.MapDataset[Batch], start_step: int = 0, *, prefetch: int = 4, threads: int = 2
 ) -> grain.DatasetIterator[Batch]:
     """Iterate over batches from `start_step` on, in order, prepared ahead by threads.
 
@@ -84,16 +119,19 @@ def batches(
         dataset: What `training_dataset` returned.
         start_step: Step of the first batch, at least 0.
         prefetch: Batches prepared ahead, at least 0; 0 prepares each when it is asked for, without threads.
+        threads: Threads that prepare them, at least 1; batches and their order do not depend on it.
 
     Returns:
-        An endless iterator; `close()` stops its threads.
+        An endless iterator; `close()` stops its threads, `get_state()` and `set_state()` mark a place and return to it.
 
     Raises:
-        ValueError: An argument is negative.
+        ValueError: An argument is out of range.
     """
     if start_step < 0 or prefetch < 0:
         raise ValueError(f"start_step and prefetch must be at least 0, got {start_step} and {prefetch}")
-    options = grain.ReadOptions(num_threads=min(prefetch, 2), prefetch_buffer_size=prefetch)
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    options = grain.ReadOptions(num_threads=min(prefetch, threads), prefetch_buffer_size=prefetch)
     return iter(dataset[start_step:].to_iter_dataset(options))
 
 
@@ -110,15 +148,3 @@ def _check_arguments(
         raise ValueError(f"process_index must lie in 0..process_count - 1, got {process_index} of {process_count}")
     if batch_size % process_count:
         raise ValueError(f"batch_size must be a multiple of process_count, got {batch_size} and {process_count}")
-
-
-def _check_sizes(pairs: Sequence[Pair], crop_size: int, resize_chance: float) -> None:
-    least = smallest_side(crop_size, resize_chance)
-    small = [pair for pair in pairs if min(pair.x0.shape[:2]) < least]
-    if small:
-        height, width, _ = small[0].x0.shape
-        shrunk = f" from images shrunk to 0.8 (resize_chance {resize_chance})" if resize_chance > 0 else ""
-        raise UserError(
-            f"{len(small)} of {len(pairs)} pairs are too small for crops of {crop_size} pixels{shrunk}, which need at "
-            f"least {least} x {least}; the first is {small[0].name}, {height} x {width}"
-        )

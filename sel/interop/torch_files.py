@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,19 @@ import numpy as np
 from sel.errors import UserError
 from sel.interop.torch_weights import Network, Params, network_from_torch, network_to_torch
 
+# Where training programs put the state dict, the averaged one first.
+_PLACES = ("params_ema", "ema_state_dict", "model_ema", "ema", "params", "state_dict", "model_state_dict", "model")
+# What wrappers put before the names: parallel and compiled modules, and averages.
+_WRAPPERS = ("module.", "_orig_mod.")
+_AVERAGES = ("ema_model.", "model_ema.", "ema.")
+
 
 def load_torch_checkpoint(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any]]:
     """Read published PyTorch weights; nothing in the file is ever run.
 
-    Takes a state dict, or a dict that holds one as `params_ema`, `params` or `state_dict` (first found). Of a file that
-    holds an averaging wrapper, the averaged weights (`ema_model.`) are taken. A leading `module.` is dropped.
+    Takes a state dict, or a dict that holds one under one of the usual names; of several, the averaged one
+    (`params_ema`, `ema`, ...). Of a file that holds an averaging wrapper, the averaged weights (`ema_model.`) are
+    taken. The prefixes of other wrappers (`module.`, `_orig_mod.`) are dropped.
 
     Args:
         path: The file, as written by `torch.save`.
@@ -32,7 +40,9 @@ def load_torch_checkpoint(path: str | os.PathLike[str]) -> tuple[Network, dict[s
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles, which it reads or refuses all the same
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds, depending on where a file is damaged
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{path}: not a PyTorch weights file, or damaged ({reason})") from error
@@ -74,20 +84,37 @@ def _torch() -> Any:
 
 def _arrays(content: Any, torch: Any) -> dict[str, np.ndarray]:
     """The state dict in a loaded file, as NumPy arrays without wrappers' prefixes."""
-    for key in ("params_ema", "params", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
-        raise UserError(f"expected a dict of named tensors, found {type(content).__name__}")
-    averaged = {name: value for name, value in content.items() if name.startswith("ema_model.")}
-    arrays = {}
-    for name, value in (averaged or content).items():
+    content = _state_dict(content)
+    names = {name: _without(name, _WRAPPERS) for name in content}
+    averaged = {name: _without(short, _AVERAGES) for name, short in names.items() if short.startswith(_AVERAGES)}
+    arrays: dict[str, np.ndarray] = {}
+    for name, short in (averaged or names).items():
+        value, short = content[name], _without(short, _WRAPPERS)
         if not isinstance(value, torch.Tensor):
             raise UserError(f"expected tensors only, found {name} of type {type(value).__name__}")
-        value = value.detach()
-        # NumPy has no bfloat16.
-        arrays[name.removeprefix("ema_model.").removeprefix("module.")] = (
-            value.float() if value.is_floating_point() else value
-        ).numpy()
+        if short in arrays:
+            raise UserError(f"two tensors are called {short}, one of them {name}")
+        try:
+            # NumPy has no bfloat16.
+            arrays[short] = (value.detach().float() if value.is_floating_point() else value.detach()).numpy()
+        except (RuntimeError, TypeError) as error:
+            raise UserError(f"{name} is no plain array of numbers ({value.layout}, {value.dtype})") from error
     return arrays
+
+
+def _state_dict(content: Any) -> Mapping[str, Any]:
+    """The innermost dict of named tensors."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _PLACES if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+        raise UserError(f"expected a dict of named tensors, found {type(content).__name__}")
+    return content
+
+
+def _without(name: str, prefixes: tuple[str, ...]) -> str:
+    while name.startswith(prefixes):
+        name = name.partition(".")[2]
+    return name

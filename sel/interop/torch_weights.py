@@ -64,20 +64,26 @@ def network_from_torch(tensors: Tensors) -> tuple[Network, dict[str, Any]]:
         The network and its parameters (float32 NumPy arrays), for `network.apply({"params": params}, x_t, mu, t)`.
 
     Raises:
-        UserError: Tensors are missing, unexpected, of the wrong shape or not floating point: one message names them
-            (the first twenty of each kind).
+        UserError: Tensors are missing, unexpected, of the wrong shape, not floating point or not finite: one message
+            names them (the first twenty of each kind). Or the network is none that sees a degraded image.
     """
     network: Network
     if "intro.weight" in tensors:
-        network, ending = _nafnet(tensors), "ending.weight"
+        network, first, last = _nafnet(tensors), "intro.weight", "ending.weight"
     elif "init_conv.weight" in tensors:
-        network, ending = _unet(tensors), "final_conv.weight"
+        network, first, last = _unet(tensors), "init_conv.weight", "final_conv.weight"
     else:
         raise UserError(
             "these weights belong to no network known here: there is neither intro.weight (NAFNet) nor "
             f"init_conv.weight (U-Net) among the {len(tensors)} tensors"
         )
-    return network, _from_torch(tensors, network, channels=_leading_size(tensors, ending))
+    channels = _leading_size(tensors, last)
+    if tensors[first].shape[1:2] == (channels,):
+        raise UserError(
+            f"{first} sees {channels} channels: these weights belong to a network that sees the noisy state alone, as "
+            "those of IR-SDE's denoising do, and here networks see the degraded image too"
+        )
+    return network, _from_torch(tensors, network, channels)
 
 
 def network_to_torch(network: Network, params: Params) -> dict[str, np.ndarray]:
@@ -230,6 +236,8 @@ def _check(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], network: str
             f"{name} ({tensors[name].dtype})" for name in present if not np.issubdtype(tensors[name].dtype, np.floating)
         ],
     }
+    if not problems["not floating point"]:
+        problems["not finite"] = [name for name in present if not np.isfinite(tensors[name]).all()]
     found = [f"{len(names)} {problem}: {_shortened(names)}" for problem, names in problems.items() if names]
     if found:
         raise UserError(f"these weights do not fit a {network}: {'; '.join(found)}")

@@ -102,8 +102,10 @@ class ConditionalUNet(nn.Module):
             The noise in standard deviations, float32.
 
         Raises:
-            ValueError: `width` is odd or below 4.
+            ValueError: `width` is odd or below 4, or `depth` is negative or above 10.
         """
+        if not 0 <= self.depth <= 10:  # a size of images, 2^depth, that takes longer than any person waits
+            raise ValueError(f"depth: got {self.depth}, expected 0 to 10 levels")
         _, h, w, c = x_t.shape
         block = partial(ResBlock, dtype=self.dtype)
         time = nn.Dense(4 * self.width, name="time_1")(sinusoidal_embedding(t, self.width))

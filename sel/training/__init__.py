@@ -1,8 +1,16 @@
 """Training: from a configuration and pairs to checkpoints."""
 
-from sel.training.build import Parts, build_parts, build_restore
-from sel.training.checkpoint import find_checkpoint, latest_step, read_config, read_params
-from sel.training.config import Section, from_json
+from sel.training.build import Parts, build_model, build_parts, build_restore, model_section
+from sel.training.checkpoint import (
+    check_new_params,
+    find_checkpoint,
+    latest_step,
+    read_config,
+    read_params,
+    save_params,
+)
+from sel.training.config import Section, differences, from_json
+from sel.training.fine_tuning import find_init
 from sel.training.loop import train
 from sel.training.state import TrainState
 
@@ -10,12 +18,18 @@ __all__ = [
     "Parts",
     "Section",
     "TrainState",
+    "build_model",
     "build_parts",
     "build_restore",
+    "check_new_params",
+    "differences",
     "find_checkpoint",
+    "find_init",
     "from_json",
     "latest_step",
+    "model_section",
     "read_config",
     "read_params",
+    "save_params",
     "train",
 ]

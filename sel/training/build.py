@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from flax.errors import FlaxError
 from sel import models
 from sel.data import Pair, training_dataset
 from sel.diffusion import Schedule, make_schedule
+from sel.entropy import sample_neighbor_weights
 from sel.errors import UserError
 from sel.objective import LossFn, make_loss
 from sel.restoration import Restore, make_restore
@@ -22,13 +23,14 @@ from sel.training.config import Section, lookup
 from sel.training.optimizer import make_learning_rate, make_optimizer
 from sel.training.state import init_params
 
-_MODELS = {"nafnet": models.ConditionalNAFNet}
+_MODELS = {"nafnet": models.ConditionalNAFNet, "unet": models.ConditionalUNet}
 # float16 would need its losses scaled.
 _PRECISIONS = ("float32", "bfloat16")
 
 _COUNTS = ("num_steps", "batch_size", "log_every", "checkpoint.every", "checkpoint.keep", "ema.every")
 _RANGES = {
     "seed": (0, math.inf),
+    "validate_every": (0, math.inf),
     "optimizer.learning_rate": (0, math.inf),
     "optimizer.end_learning_rate": (0, math.inf),
     "optimizer.b1": (0, 1),
@@ -47,6 +49,7 @@ class Parts:
       module: the network.
       schedule: the diffusion.
       loss_fn: compares a reverse step with the best one.
+      neighbor_weights: distribution of the neighbour weights that the loss gets anew in each step, or None.
       learning_rate: from the number of updates to the learning rate.
       optimizer: uses it.
     """
@@ -54,6 +57,7 @@ class Parts:
     module: nn.Module
     schedule: Schedule
     loss_fn: LossFn
+    neighbor_weights: str | None
     learning_rate: optax.Schedule
     optimizer: optax.GradientTransformation
 
@@ -68,15 +72,22 @@ def build_parts(config: Section) -> Parts:
     module, schedule = build_model(config), build_schedule(config)
     rate = make_learning_rate(config["optimizer"], config["num_steps"])
     optimizer = make_optimizer(config["optimizer"], rate)
-    return Parts(module, schedule, build_loss(config), rate, optimizer)
+    return Parts(module, schedule, *build_loss(config), rate, optimizer)
 
 
 def build_model(config: Section) -> nn.Module:
-    """The network of `config.model`: its `name`, and the fields of the module."""
+    """The network of `config.model`: its `name`, and the fields of the module, all of which it must know."""
     options = _options(config, "model")
+    name = config["model"]["name"]
     _check_choice("model.name", options.pop("name"), tuple(_MODELS))
     _check_choice("model.dtype", config["model"]["dtype"], _PRECISIONS)
-    module = _call("model", _MODELS[config["model"]["name"]], **options)
+    unused = [f"config.model.{key}" for key in options if key not in _fields(_MODELS[name])]
+    if unused:
+        raise UserError(
+            f"{', '.join(unused)}: the network {name} has no such key; its keys are {', '.join(_fields(_MODELS[name]))}"
+        )
+    options["dtype"] = getattr(jnp, options["dtype"])
+    module = _call("model", _MODELS[name], **options)
     params = _call("model", jax.eval_shape, partial(init_params, module=module), jax.random.key(0))
     if min(leaf.size for leaf in jax.tree.leaves(params)) < 1:
         raise UserError(
@@ -85,18 +96,41 @@ def build_model(config: Section) -> nn.Module:
     return module
 
 
+def model_section(module: nn.Module) -> Section:
+    """The `config.model` that `build_model` builds this network from, as JSON gives it back."""
+    name = next(name for name, network in _MODELS.items() if type(module) is network)
+    options = {key: getattr(module, key) for key in _fields(type(module))}
+    options["dtype"] = jnp.dtype(options["dtype"]).name
+    return Section(
+        name=name, **{key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
+    )
+
+
+def _fields(network: type[nn.Module]) -> list[str]:
+    """What a network is made from; Flax adds two fields of its own."""
+    return [field.name for field in fields(network) if field.name not in ("parent", "name")]
+
+
 def build_schedule(config: Section) -> Schedule:
     """The diffusion of `config.diffusion`."""
     return _call("diffusion", make_schedule, **_options(config, "diffusion"))
 
 
-def build_loss(config: Section) -> LossFn:
-    """The loss of `config.loss`: its `name`, and the options of the spatial entropy, which other losses do not read."""
+def build_loss(config: Section) -> tuple[LossFn, str | None]:
+    """The loss of `config.loss`, and how its `neighbor_weights` are drawn in each step.
+
+    A loss has a `name`; the spatial entropy has options, which other losses do not read.
+    """
     options = _options(config, "loss")
     name = options.pop("name")
-    loss_fn = _call("loss", make_loss, name, **(options if name == "spatial_entropy" else {}))
+    if name != "spatial_entropy":
+        options = {}
+    drawn = options.pop("neighbor_weights", None)
+    if drawn is not None:
+        _call("loss.neighbor_weights", sample_neighbor_weights, jax.random.key(0), drawn)
+    loss_fn = _call("loss", make_loss, name, **options)
     _call("loss", jax.eval_shape, loss_fn, _images(), _images())
-    return loss_fn
+    return loss_fn, drawn
 
 
 def build_restore(config: Section) -> Restore:

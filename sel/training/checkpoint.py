@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
 from sel.errors import UserError
@@ -28,8 +30,9 @@ class Checkpoints:
         """
         self._config = config
         self._workdir, self._folder = workdir, workdir / _FOLDER
-        if self.latest:
-            different = differences(read_config(self._folder / str(self.latest)), config)
+        steps = _steps(self._folder)
+        if steps:
+            different = differences(read_config(self._folder / str(max(steps))), config)
             if different:
                 raise UserError(
                     f"{workdir} holds a run with another configuration: {'; '.join(different[:5])}. "
@@ -126,13 +129,13 @@ def read_config(checkpoint: Path) -> Section:
         ) from error
 
 
-def read_params(checkpoint: Path) -> Any:
-    """The averaged parameters of a checkpoint, on the first device; nothing else is read.
+def read_params(checkpoint: Path, *, sharding: Sharding | None = None) -> Any:
+    """The averaged parameters of a checkpoint, by default on the first device; nothing else is read.
 
     Raises:
       UserError: if they are missing or damaged.
     """
-    sharding = SingleDeviceSharding(jax.devices()[0])
+    sharding = sharding or SingleDeviceSharding(jax.devices()[0])
     try:
         stored = ocp.metadata(checkpoint.absolute()).metadata
         wanted = jax.tree.map(lambda _: ocp.PLACEHOLDER, stored)
@@ -142,6 +145,55 @@ def read_params(checkpoint: Path) -> Any:
         return ocp.load(checkpoint.absolute(), wanted)["average"]
     except Exception as error:  # as above
         raise _damaged(checkpoint) from error
+
+
+def check_new_params(workdir: Path, *, overwrite: bool) -> None:
+    """See that `save_params` may write there, before the work.
+
+    Raises:
+      UserError: if there is a checkpoint already (with `overwrite`, that of a training run), or a file in the place of
+        a folder.
+    """
+    for folder in (workdir, *workdir.parents):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file; a checkpoint is a folder")
+    steps = _steps(workdir / _FOLDER)
+    if any(steps):
+        raise UserError(f"{workdir} holds a training run, which is not overwritten; choose another folder")
+    if steps and not overwrite:
+        raise UserError(f"{workdir} holds a checkpoint already; choose another folder or give --overwrite")
+
+
+def save_params(workdir: Path, params: Any, config: Section, *, overwrite: bool = False) -> Path:
+    """Write parameters that come from elsewhere as the checkpoint `WORKDIR/checkpoints/0`, whole or not at all.
+
+    Args:
+      workdir: a folder without a training run, new or not.
+      params: become the averaged parameters; there is nothing else to go on training with.
+      config: what `enhance` needs: the sections `model`, `diffusion` and `sampler`.
+      overwrite: replace such a checkpoint.
+
+    Returns:
+      The checkpoint.
+
+    Raises:
+      UserError: as `check_new_params`, or if it can't be written.
+    """
+    check_new_params(workdir, overwrite=overwrite)
+    folder = workdir / _FOLDER
+    target = folder / "0"
+    new, old = (folder / f".{name}.{os.getpid()}.tmp" for name in ("new", "old"))
+    try:
+        ocp.save(new.absolute(), {"average": params}, custom_metadata={"config": config})
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except Exception as error:  # as in Checkpoints
+        raise UserError(f"{folder}: the checkpoint can't be written. {str(error).splitlines()[0]}") from error
+    finally:
+        for path in (new, old):
+            shutil.rmtree(path, ignore_errors=True)
+    return target
 
 
 def _steps(folder: Path) -> list[int]:

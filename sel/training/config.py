@@ -26,9 +26,11 @@ def lookup(config: Section, key: str) -> Any:
     return value
 
 
-def differences(stored: Any, given: Any, key: str = "config") -> list[str]:
+def differences(stored: Any, given: Any, *, section: str = "config") -> list[str]:
     """One sentence for each key whose value is not the same in both, in the order of the keys."""
     if not (isinstance(stored, dict) and isinstance(given, dict)):
-        return [] if stored == given else [f"{key} was {stored!r} and is {given!r}"]
+        return [] if stored == given else [f"{section} was {stored!r} and is {given!r}"]
     names = sorted({*stored, *given})
-    return [line for name in names for line in differences(stored.get(name), given.get(name), f"{key}.{name}")]
+    return [
+        line for name in names for line in differences(stored.get(name), given.get(name), section=f"{section}.{name}")
+    ]

@@ -19,20 +19,24 @@ from jaxtyping import PRNGKeyArray
 from sel.data import Pair, batches
 from sel.errors import UserError
 from sel.training.build import Parts, build_dataset, build_parts
-from sel.training.checkpoint import Checkpoints
+from sel.training.checkpoint import Checkpoints, latest_step
 from sel.training.config import Section
+from sel.training.fine_tuning import find_init, read_init
 from sel.training.sharding import check_batch_size, make_mesh, replicated, shard_batch
-from sel.training.state import TrainState, init_state
+from sel.training.state import TrainState, first_state, init_state
 from sel.training.step import make_train_step
 
 Report = Callable[[int, dict[str, float]], None]
+Validate = Callable[[Any], dict[str, float]]
 
 # Steps whose results are not awaited yet. Unbounded, the host runs away from its devices: memory grows, and several CPU
 # devices deadlock.
 _IN_FLIGHT = 8
 
 
-def train(config: Section, workdir: Path, pairs: Sequence[Pair], report: Report) -> TrainState:
+def train(
+    config: Section, workdir: Path, pairs: Sequence[Pair], report: Report, *, validate: Validate | None = None
+) -> TrainState:
     """Train to `config.num_steps`, from the last checkpoint in `workdir` if there is one.
 
     Step n depends on the configuration and n alone, so that an interrupted run ends with the same parameters, bit for
@@ -43,6 +47,7 @@ def train(config: Section, workdir: Path, pairs: Sequence[Pair], report: Report)
       workdir: gets `checkpoints/` and `metrics.jsonl`.
       pairs: training pairs.
       report: called after each step with its number, its loss and its gradient norm.
+      validate: scores averaged parameters, every `config.validate_every` steps, for `metrics.jsonl`.
 
     Returns:
       The final state.
@@ -62,17 +67,27 @@ def train(config: Section, workdir: Path, pairs: Sequence[Pair], report: Report)
         mesh,
         ema_decay=config["ema"]["decay"],
         ema_every=config["ema"]["every"],
+        neighbor_weights=parts.neighbor_weights,
     )
     dataset = build_dataset(config, pairs)
+    # A run that goes on has no need of it any more.
+    origin = None if latest_step(workdir) else find_init(config)
     key_init, key_steps = jax.random.split(jax.random.key(config["seed"]))
     with Checkpoints(workdir, config) as checkpoints:
-        state = _first_state(checkpoints, parts, key_init, mesh)
+        if origin:
+            state = _tuned_state(origin, config, parts, mesh)
+        else:
+            state = _first_state(checkpoints, parts, key_init, mesh)
         start = int(state.step)
         record = _Record(workdir / "metrics.jsonl", config, parts.learning_rate, start, report)
         with contextlib.closing(batches(dataset, start)) as source:
             for step in range(start + 1, config["num_steps"] + 1):
                 state, metrics = step_fn(state, shard_batch(next(source), mesh), key_steps)
                 record.add(step, metrics)
+                # Before the checkpoint: a run that goes on from this step has the line.
+                if validate and config["validate_every"] and step % config["validate_every"] == 0:
+                    record.wait()
+                    record.append({"step": step, **validate(state.average)})
                 if step % config["checkpoint"]["every"] == 0 or step == config["num_steps"]:
                     record.wait()
                     checkpoints.save(state)
@@ -91,6 +106,13 @@ def _first_state(checkpoints: Checkpoints, parts: Parts, key: PRNGKeyArray, mesh
     return checkpoints.restore(
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), abstract)
     )
+
+
+def _tuned_state(origin: Path, config: Section, parts: Parts, mesh: Mesh) -> TrainState:
+    """The parameters of another checkpoint, on every device, and a fresh optimizer."""
+    everywhere = replicated(mesh)
+    init = functools.partial(first_state, optimizer=parts.optimizer)
+    return jax.jit(init, out_shardings=everywhere, donate_argnums=0)(read_init(origin, config, everywhere))
 
 
 class _Record:
@@ -137,9 +159,12 @@ class _Record:
         now, count = time.monotonic(), len(self._done)
         line = {name: sum(values[name] for values in self._done) / count for name in self._done[0]}
         rates = {"learning_rate": float(self._learning_rate(step - 1)), "steps_per_second": count / (now - self._time)}
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **line, **rates}) + "\n")
+        self.append({"step": step, **line, **rates})
         self._done, self._time = [], now
+
+    def append(self, line: dict[str, float | int]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def _keep_lines(path: Path, last_step: int) -> None:

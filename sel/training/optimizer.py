@@ -28,7 +28,8 @@ def make_optimizer(options: Mapping[str, Any], learning_rate: optax.Schedule) ->
 def update_average(average: Any, params: Any, step: jax.Array, *, decay: float, every: int) -> Any:
     """Exponential moving average: every `every` steps, the n-th time with weight 1 - min(decay, (1 + n)/(10 + n)).
 
-    The published code starts with the full decay, so that a short run's average remembers the random start.
+    The published code (ema_pytorch) warms up in another way: it copies the parameters for 100 steps, and then takes the
+    decay min(decay, 1 - (step - 100)^(-2/3)). At its 0.995 every 10 steps both are constant long before step 20,000.
     """
     moves = step // every
     weight = jnp.where(step % every == 0, 1 - jnp.minimum(decay, (1 + moves) / (10 + moves)), 0.0)

@@ -35,7 +35,11 @@ def init_params(key: PRNGKeyArray, module: nn.Module) -> Any:
 
 def init_state(key: PRNGKeyArray, module: nn.Module, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
-    params = init_params(key, module)
+    return first_state(init_params(key, module), optimizer)
+
+
+def first_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step from given parameters."""
     # A copy: the step donates its state, and one buffer must not be donated twice.
     average = jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))

@@ -1,0 +1,56 @@
+"""Pairs of files as training takes them: decoded once, through the cache."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sel.data.cache import MAX_BYTES, Recipe, cached_images, known_state
+from sel.data.image_io import Progress, image_size, read_image
+from sel.data.pairs import Pair, PairPaths
+from sel.data.storage import ImageSource, Report, refuse
+from sel.errors import UserError
+
+
+def cached_pairs(
+    paths: Sequence[PairPaths],
+    folder: str | Path | None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    progress: Progress | None = None,
+    report: Report | None = None,
+) -> tuple[Pair, ...]:
+    """Give pairs as `load_pairs` does, with pixels that are mapped from a cache and decoded only if they are not there.
+
+    Args:
+        paths: What `find_pairs` or `find_dataset` found.
+        folder: The cache, made if it is missing; None is `default_cache_dir()`.
+        max_bytes: Most that the folder may hold, see `cached_images`.
+        progress: Called as `progress(images done, images in all)`.
+        report: Called with each problem of a file, whose pair is then left out. Without it the first is raised.
+
+    Returns:
+        The pairs, in the same order, their images read-only.
+
+    Raises:
+        UserError: A file cannot be read, a pair's sizes differ, nothing is left, or as `cached_images`.
+    """
+    recipes = [decoding(source) for pair in paths for source in (pair.low, pair.high)]
+    images = cached_images(recipes, folder, max_bytes=max_bytes, progress=progress, report=report)
+    pairs = []
+    for i, path in enumerate(paths):
+        mu, x0 = images[2 * i : 2 * i + 2]
+        if mu is None or x0 is None:
+            continue
+        if mu.shape == x0.shape:
+            pairs.append(Pair(path.name, mu, x0))
+            continue
+        (height, width, _), (other_height, other_width, _) = mu.shape, x0.shape
+        sizes = f"{path.low} is {height} x {width} and {path.high} {other_height} x {other_width}"
+        refuse(report, f"a pair differs in size, height x width: {sizes}")
+    if paths and not pairs:
+        raise UserError(f"none of {len(paths)} pairs can be used; the first is {paths[0].low} with {paths[0].high}")
+    return tuple(pairs)
+
+
+def decoding(source: ImageSource) -> Recipe:
+    """Return the recipe of an image as it is stored."""
+    return Recipe(f"decoded {known_state(source)}", lambda: image_size(source), lambda: read_image(source))

@@ -1,0 +1,51 @@
+"""Training that begins with the parameters of another checkpoint: `config.init_from`."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Sharding
+
+from sel.errors import UserError
+from sel.training.build import build_model, model_section
+from sel.training.checkpoint import find_checkpoint, read_config, read_params
+from sel.training.config import Section, differences
+from sel.training.state import init_params
+
+
+def find_init(config: Section) -> Path | None:
+    """The checkpoint that `config.init_from` names, or None for random parameters.
+
+    Its network must be that of `config.model`; only the precision of the computation may be another, as parameters are
+    float32 always.
+
+    Raises:
+      UserError: if there is no such checkpoint, or its network is another; the keys that differ are named.
+    """
+    if not config.get("init_from"):
+        return None
+    try:
+        checkpoint = find_checkpoint(config["init_from"])
+        stored = model_section(build_model(read_config(checkpoint)))
+    except UserError as error:
+        raise UserError(f"config.init_from: {error}") from error
+    given = model_section(build_model(config))
+    different = differences(stored | {"dtype": None}, given | {"dtype": None}, section="config.model")
+    if different:
+        raise UserError(f"config.init_from: the network of {checkpoint} is another one: {'; '.join(different)}")
+    return checkpoint
+
+
+def read_init(checkpoint: Path, config: Section, sharding: Sharding) -> Any:
+    """The averaged parameters of the checkpoint that `find_init` found.
+
+    Raises:
+      UserError: if they are damaged, or not those of the network that their configuration names.
+    """
+    params = read_params(checkpoint, sharding=sharding)
+    expected = jax.eval_shape(partial(init_params, module=build_model(config)), jax.random.key(0))
+    found, wanted = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (params, expected))
+    if found != wanted:
+        raise UserError(f"config.init_from: {checkpoint} holds other parameters than those of its own network")
+    return params

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
@@ -116,6 +117,27 @@ def alone(label: str, batch: int, size: int, repeats: int, **options: Any) -> Ro
     return {"case": label, "implementation": implementation, "ms": time_in_turn({label: run}, repeats)[label], **row}
 
 
+def image_per_core(cores: int, repeats: int) -> Row:
+    """One image on each CPU device, which run side by side: how training on a CPU uses its cores."""
+    predictions, targets = natural_pair(cores, 128)
+    mesh = jax.make_mesh((cores,), ("b",))
+    split = PartitionSpec("b")
+
+    def loss(predictions, targets):
+        entropy = jax.shard_map(sel.spatial_entropy_loss, mesh=mesh, in_specs=split, out_specs=split)
+        return entropy(predictions, targets).mean()
+
+    images = jax.device_put((predictions, targets), NamedSharding(mesh, split))
+    start = time.perf_counter()
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(*images).compile()
+    row: Row = {
+        "compile s": time.perf_counter() - start,
+        "case": f"{cores} x 128 x 128 x 3, 32 bins, on {cores} devices",
+    }
+    times = time_in_turn({"": lambda: jax.block_until_ready(compiled(*images))}, repeats)
+    return {"implementation": "sparse", "ms": times[""], **row}
+
+
 def cases(repeats: int) -> list[Row]:
     """All rows of the table."""
     rows = compare(128, 32, repeats)
@@ -124,6 +146,8 @@ def cases(repeats: int) -> list[Row]:
     for size in (64, 256, 512, 1024):
         rows.append(alone(f"1 x {size} x {size} x 3, 32 bins", 1, size, max(1, repeats // 2)))
     rows.append(alone("8 x 128 x 128 x 3, 32 bins", 8, 128, max(1, repeats // 2)))
+    if jax.default_backend() == "cpu":
+        rows.append(image_per_core(jax.device_count(), repeats))
     for windows in ((1,), (3,), (5,), (1, 3, 5, 7)):
         rows.append(alone(f"1 x 128 x 128 x 3, 32 bins, windows {windows}", 1, 128, repeats, windows=windows))
     return rows
@@ -148,22 +172,22 @@ def plot(rows: list[Row], path: Path) -> None:
     """Time against bins and against pixels."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
     plain = [row for row in rows if row["implementation"] in ("sparse", "dense") and "windows" not in row["case"]]
     by_bins = {int(r["case"].split()[-2]): r["ms"] for r in plain if r["case"].startswith("1 x 128 ")}
     by_size = {
         int(r["case"].split()[2]): r["ms"] for r in plain if r["case"].startswith("1 x ") and " 32 bins" in r["case"]
     }
-    for axis, points, label in (
-        (axes[0], by_bins, "bins"),
-        (axes[1], {k * k: v for k, v in by_size.items()}, "pixels"),
+    for axis, points, power, label, law in (
+        (axes[0], by_bins, 2, "bins", "square of the bins"),
+        (axes[1], {k * k: v for k, v in by_size.items()}, 1, "pixels", "pixels"),
     ):
         xs = sorted(points)
+        first = points[xs[0]]
         axis.loglog(xs, [points[x] for x in xs], "o-")
-        power = 2 if label == "bins" else 1
-        axis.loglog(
-            xs, [points[xs[0]] * (x / xs[0]) ** power for x in xs], "--", color="grey", label=f"{label}^{power}"
-        )
+        axis.loglog(xs, [first * (x / xs[0]) ** power for x in xs], "--", color="grey", label=f"as the {law}")
+        axis.set_xticks(xs, [f"{x:,}" for x in xs], minor=False)
+        axis.set_xticks([], minor=True)
         axis.set(xlabel=label, ylabel="ms, value and gradient")
         axis.legend()
     figure.savefig(path, dpi=120)
@@ -175,6 +199,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"))
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     rows = cases(arguments.repeats)
     machine = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}, jax {jax.__version__}"
     table = Table(*COLUMNS, title=f"Hellinger loss with gradient, windows (1, 3, 5), float32; {machine}")

@@ -41,6 +41,7 @@ def get_config(model: str = "nafnet") -> ConfigDict:
     config.num_steps = 20_000
     config.batch_size = 8
     config.log_every = 20
+    config.cpu_devices = 0  # on a CPU: devices, each with parameters of its own, that share a batch; 0: one per core
     config.validate_every = 0  # steps between scores of a few validation images, for metrics.jsonl; 0: none
     config.init_from = ""  # a checkpoint of the same network, whose parameters training begins with; "": random ones
 

@@ -10,6 +10,7 @@ comparison.png, and in training_images.json which images it was trained on.
 """
 
 import functools
+import os
 import shlex
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from experiments.console import StepProgress, console, require, run, score_table
 from experiments.data import load_data, write_record
 from experiments.scoring import Restorer, mean_row, score_pairs, write_comparison, write_json
 from sel.data import Pair
+from sel.errors import UserError
 from sel.training import Section, build_parts, build_restore, differences, find_init, latest_step, read_config, train
 
 _CONFIG = flags.DEFINE_string("config", "", "Configuration file, FILE or FILE:VARIANT.")
@@ -35,23 +37,16 @@ _SHOWN = 6
 def main(changes: list[str]) -> None:
     """Train, validate, report; tell where an interrupted run goes on."""
     config, workdir = load_config(_CONFIG.value, changes), Path(_WORKDIR.value)
+    spread_over_cores(config)
     # Before anything is read or written: mistakes in the configuration show at once.
     build_parts(config)
     restore = build_restore(config)
     origin = None if latest_step(workdir) else find_init(config)
     training, validation = load_data(config)
-    # Where decoded images lie is no part of a run: it may go on with another cache.
+    announce(config, workdir, f"{len(training)} training and {len(validation)} validation pairs", origin)
+    # Where decoded images lie and how cores share the work is no part of a run: it may go on elsewhere.
+    del config["cpu_devices"]
     config["data"] = Section({key: value for key, value in config["data"].items() if not key.startswith("cache_")})
-    devices = f"{jax.device_count()} {jax.default_backend().upper()} device{'s' if jax.device_count() > 1 else ''}"
-    pairs = f"{len(training)} training and {len(validation)} validation pairs"
-    console.print(f"{pairs}; {devices}; loss {config['loss']['name']}")
-    if latest_step(workdir):
-        console.print(f"{workdir} holds this run up to step {latest_step(workdir)}")
-    if origin:
-        console.print(f"parameters begin as those of {origin}")
-        stored = read_config(origin)["diffusion"]
-        for difference in differences(stored, config["diffusion"], section="config.diffusion"):
-            console.print(f"note: {difference} here, which they have yet to learn")
     record = functools.cache(functools.partial(write_record, workdir, training, config.get("init_from", "")))
 
     def report(step: int, metrics: dict[str, float]) -> None:
@@ -75,6 +70,35 @@ def main(changes: list[str]) -> None:
     console.print(
         f"  python -m experiments.enhance --checkpoint={checkpoint} --input=PHOTO.jpg --output=PHOTO_bright.png"
     )
+
+
+def spread_over_cores(config: Section) -> None:
+    """On a CPU, let the cores share the batch: the loss goes through the images of one device on one core.
+
+    Raises:
+      UserError: if `config.cpu_devices` is no number of devices.
+    """
+    count, batch = config["cpu_devices"], config["batch_size"]
+    if not isinstance(count, int) or count < 0:
+        raise UserError(f"config.cpu_devices must be a whole number, 0 for one per core, found {count!r}")
+    if "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = count or max((n for n in range(1, min(cores, batch) + 1) if batch % n == 0), default=1)
+    jax.config.update("jax_num_cpu_devices", count)
+
+
+def announce(config: Section, workdir: Path, pairs: str, origin: Path | None) -> None:
+    """Print what will be done, on what, and from where."""
+    devices = f"{jax.device_count()} {jax.default_backend().upper()} device{'s' if jax.device_count() > 1 else ''}"
+    console.print(f"{pairs}; {devices}; loss {config['loss']['name']}")
+    if latest_step(workdir):
+        console.print(f"{workdir} holds this run up to step {latest_step(workdir)}")
+    if origin:
+        console.print(f"parameters begin as those of {origin}")
+        stored = read_config(origin)["diffusion"]
+        for difference in differences(stored, config["diffusion"], section="config.diffusion"):
+            console.print(f"note: {difference} here, which they have yet to learn")
 
 
 def validate(restorer: Restorer, pairs: tuple[Pair, ...], workdir: Path) -> None:

@@ -16,6 +16,7 @@ TINY = [
     "--config=configs/quickstart.py",
     "--config.num_steps=36",
     "--config.batch_size=2",
+    "--config.cpu_devices=1",
     "--config.log_every=4",
     "--config.checkpoint.every=3",
     "--config.model.width=4",

@@ -41,6 +41,14 @@ def test_train_leaves_a_model_its_scores_and_pictures(trained):
         assert picture.size == (3 * 24 + 4 * 6, 16 + 16 + 3 * 6)
 
 
+def test_cores_share_a_batch(shell, tmp_path):
+    arguments = [*TINY, "--config.num_steps=2", "--config.cpu_devices=2", f"--workdir={tmp_path}"]
+    assert "2 CPU devices" in shell("train", *arguments).out
+    one = shell("train", *arguments, "--config.cpu_devices=1")  # how cores share the work is no part of a run
+    assert one.code == 0, one.err
+    assert "holds this run up to step 2" in one.out.replace("\n", " ")
+
+
 def test_the_last_line_enhances_a_photograph(shell, trained, tmp_path):
     workdir, result = trained
     python, dash, module, *arguments = shlex.split(result.out.splitlines()[-1])
@@ -170,6 +178,7 @@ CHANGES = {
     "--config.num_steps=0": ("config.num_steps", "at least 1", "0"),
     "--config.num_steps=true": ("config.num_steps=true", "int"),
     "--config.num_steps=None": ("config.num_steps=None", "int"),
+    "--config.cpu_devices=-1": ("config.cpu_devices", "0 for one per core", "-1"),
     "--config.log_every=0": ("config.log_every", "at least 1", "0"),
     "--config.data.name=foo": ("config.data.name", "pairs", "'foo'"),
     "--config.data.darkenings=0": ("config.data.darkenings", "at least 1"),
@@ -199,7 +208,7 @@ CONFIGS = {
     "fails": ("def get_config(): return {}['key']", "KeyError: 'key'"),
     "empty": (
         "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()",
-        "no key 'num_steps'",
+        "no key 'cpu_devices'",
     ),
 }
 

@@ -67,9 +67,13 @@ def load_data(config: Section) -> Sides:
     training, validation = kinds[data["name"]](config, cache)
     sizes = {"crop_size": data["crop_size"], "resize_chance": data["resize_chance"]}
     training = large_enough(training, **sizes, report=report)
-    check_sizes(validation)
     print_problems(problems)
-    return training, validation
+    scorable = tuple(pair for pair in validation if min(pair.x0.shape[:2]) >= SMALLEST)
+    if report is None or not scorable:
+        check_sizes(validation)
+    if len(scorable) < len(validation):
+        console.print(f"{len(validation) - len(scorable)} validation images are too small to be scored and left out.")
+    return training, scorable
 
 
 def write_record(workdir: Path, pairs: Sequence[Pair], init_from: str = "") -> None:

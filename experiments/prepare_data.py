@@ -102,7 +102,7 @@ def replace(new: Path, target: Path) -> None:
 def found_table(name: str, sizes: Mapping[str, Counter[tuple[int, int] | None]]) -> Table:
     """Pairs of each split, those left out, and the commonest sizes."""
     table = Table(title=DATASETS[name].title)
-    for column in ("split", "pairs", "bad pairs", "height x width"):
+    for column in ("split", "pairs", "damaged pairs", "height x width"):
         table.add_column(column, justify="right" if "pairs" in column else "left")
     for split in DATASETS[name].splits:
         count = Counter(sizes.get(split, {}))

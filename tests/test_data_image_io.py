@@ -259,3 +259,20 @@ def test_folders_that_hold_nothing(tmp_path):
     assert "found 1 other" in _refused(list_images, tmp_path)
     (tmp_path / "empty").mkdir()
     assert "found nothing" in _refused(list_images, tmp_path / "empty")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_turned_uncompressed_tiff(tmp_path, mode, orientation):
+    grey = np.arange(20 * 24).reshape(20, 24) % 256
+    if mode == "I;16":
+        image = Image.fromarray((grey * 257).astype(np.uint16))
+    else:
+        image = Image.fromarray(np.stack([grey, grey[::-1], grey[:, ::-1]], -1).astype(np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.save(tmp_path / "turned.tif", exif=exif)
+    image.save(tmp_path / "plain.tif")
+    expected = np.rot90(read_image(tmp_path / "plain.tif"), {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.tif"), expected)
+    assert image_size(tmp_path / "turned.tif") == expected.shape[:2]

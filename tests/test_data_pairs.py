@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from programs import make_pairs
 
 from sel.data import find_pairs, image_size, list_images, load_pairs, write_png
 from sel.errors import UserError
@@ -116,3 +117,12 @@ def test_broken_links_are_named(root):
     assert len(find_pairs(root, report=problems.append)) == 3
     assert f"{root}/low/9.png: too many levels of symbolic links" in str(problems[0])
     assert "9.png: too many levels" in _refused(root)
+
+
+def test_equal_names_belong_together_whatever_they_begin_with(tmp_path):
+    make_pairs(tmp_path, names=("street", "dark_street", "1"))
+    assert [pair.name for pair in find_pairs(tmp_path)] == ["1", "dark_street", "street"]
+    (tmp_path / "high" / "dark_street.png").unlink()
+    problems = []
+    assert [pair.name for pair in find_pairs(tmp_path, report=problems.append)] == ["1", "street"]
+    assert "dark_street" in str(problems[0])

@@ -238,3 +238,20 @@ def test_damaged_members_and_changed_archives(tmp_path):
     archive.unlink()
     refused(lambda: read_image(pair.high), "no such file")
     refused(lambda: fingerprint(pair.high), "No such file")
+
+
+def test_links_between_folders_end(tmp_path):
+    folders = [tmp_path / "set" / f"d{i}" for i in range(7)]
+    for folder in folders:
+        photograph(folder / "a.png")
+    for folder in folders:
+        for other in folders:
+            if folder != other:
+                (folder / f"to_{other.name}").symlink_to(other)
+    (folders[0] / "up").symlink_to(tmp_path)
+    photograph(tmp_path / "elsewhere" / "b.png")
+    problems = []
+    images = image_tree(tmp_path / "set", report=problems.append)
+    assert not any(path.name == "b.png" for path in images)
+    assert {path.parent.name for path in images} >= {folder.name for folder in folders}
+    assert any("up: a link to a folder that holds it" in str(problem) for problem in problems)

@@ -15,7 +15,11 @@ def test_a_download_becomes_a_set_that_trains_and_evaluates(shell, tmp_path, tra
     archive = zipped(tmp_path / "x", tmp_path / "LOLdataset.zip", "LOLdataset/")
     result = shell("prepare_data", "--dataset=lol_v1", f"--source={archive}", f"--output={tmp_path}/data")
     assert (result.code, result.err) == (0, ""), result
-    for words in ("train      │     3 │         0 │ 20 x 24: 3", "test       │     1", f"{tmp_path}/data/lol_v1/1.0.0"):
+    for words in (
+        "train      │     3 │             0 │ 20 x 24: 3",
+        "test       │     1",
+        f"{tmp_path}/data/lol_v1/1.0.0",
+    ):
         assert words in result.out
     assert "Left out" not in result.out
     assert "ownloading" not in result.out

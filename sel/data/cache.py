@@ -86,7 +86,9 @@ def cached_images(
         UserError: The images take more than `max_bytes` or than the disk has left, or the folder cannot be written.
     """
     folder = default_cache_dir() if folder is None else Path(folder)
-    places = [folder / f"{hashlib.sha256(f'{_VERSION}, {recipe.key}'.encode()).hexdigest()}.npy" for recipe in recipes]
+    # Names of files need not be Unicode.
+    keys = [f"{_VERSION}, {recipe.key}".encode(errors="surrogateescape") for recipe in recipes]
+    places = [folder / f"{hashlib.sha256(key).hexdigest()}.npy" for key in keys]
     images = {place: _mapped(place) for place in places}
     missing = {place: recipe for place, recipe in zip(places, recipes, strict=True) if images[place] is None}
     if missing:

@@ -183,7 +183,11 @@ def _opened(source: str | ImageSource) -> Iterator[Image.Image]:
     try:
         if isinstance(path, Path) and path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty (0 bytes)")
-        with Image.open(path if isinstance(path, Path) else io.BytesIO(read_bytes(path))) as image:
+        # Not by its name: Pillow maps uncompressed TIFF files into memory, with the wrong stride if they are turned.
+        with (
+            path.open("rb") if isinstance(path, Path) else io.BytesIO(read_bytes(path)) as file,
+            Image.open(file) as image,
+        ):
             yield image
     except UserError:
         raise

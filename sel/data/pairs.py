@@ -70,7 +70,7 @@ def find_pairs(root: str | Path, *, report: Report | None = None) -> tuple[PairP
     if not root.is_dir():
         raise UserError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}")
     low, high = ([Named(path.stem, scene_key(path.stem), path) for path in list_images(x)] for x in _sides(root))
-    return match_pairs(root, agreed_names(low, high), high, report=report)
+    return match_pairs(root, *agreed_names(low, high), report=report)
 
 
 def match_pairs(
@@ -221,10 +221,16 @@ def _unequal(root: Path | str, pairs: Sequence[PairPaths], report: Report | None
     return unequal
 
 
-def agreed_names(low: Sequence[Named], high: Sequence[Named]) -> list[Named]:
-    """Low-light images with the name that both sides know, which is the key where their files' names differ."""
-    names = {image.name for image in high}
-    return [image if image.name in names else replace(image, name=image.key) for image in low]
+def agreed_names(low: Sequence[Named], high: Sequence[Named]) -> tuple[list[Named], list[Named]]:
+    """Both sides with equal names as keys; the other low-light images are called by the key that they share."""
+    both = {image.name for image in low} & {image.name for image in high}
+
+    def agreed(image: Named) -> Named:
+        # What has a partner of its own name is nobody else's partner.
+        return replace(image, key=image.name) if image.name in both or image.key in both else image
+
+    renamed = [image if image.name in both else replace(image, name=image.key) for image in map(agreed, low)]
+    return renamed, [agreed(image) for image in high]
 
 
 def several(names: Sequence[str], most: int = 5) -> str:

@@ -175,7 +175,7 @@ def split_images(name: str, images: Images, split: str) -> tuple[list[Named], li
     dataset = DATASETS[name]
     rule = dataset.splits[split]
     low, high = _select(rule.low, images, dataset.key), _select(rule.high, images, dataset.key)
-    return (_exposures(low, rule.stops), high) if rule.stops else (agreed_names(low, high), high)
+    return (_exposures(low, rule.stops), high) if rule.stops else agreed_names(low, high)
 
 
 def _find_own(root: Path, split: str, report: Report | None) -> tuple[PairPaths, ...]:
@@ -186,7 +186,7 @@ def _find_own(root: Path, split: str, report: Report | None) -> tuple[PairPaths,
     low, high = (_select(pattern, images, scene_key) for pattern in (rule.low, rule.high))
     if not low or not high:
         raise UserError(f"{root}: {split or 'the archive'} must hold the folders low/ and high/ with images")
-    return match_pairs(root, agreed_names(low, high), high, report=report)
+    return match_pairs(root, *agreed_names(low, high), report=report)
 
 
 def _select(pattern: str, images: Images, key: Callable[[str], str]) -> list[Named]:

@@ -20,7 +20,7 @@ from sel.errors import UserError
 # Who is told of a file that is left out; without one, the first such file stops everything.
 Report = Callable[[UserError], object]
 
-SUFFIXES = (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 # Archives of photographs hold nothing larger: a member that claims to is made to fill the memory.
 LARGEST_MEMBER = 2**30
@@ -149,6 +149,7 @@ def is_image_name(path: PurePosixPath) -> bool:
 
 def _folder_tree(root: Path, report: Report | None) -> dict[PurePosixPath, ImageSource]:
     images: dict[PurePosixPath, ImageSource] = {}
+    linked: set[str] = set()
 
     def walk(folder: Path, place: PurePosixPath, above: tuple[str, ...]) -> None:
         try:
@@ -157,18 +158,23 @@ def _folder_tree(root: Path, report: Report | None) -> dict[PurePosixPath, Image
         except OSError as error:
             refuse(report, f"{folder}: cannot be listed: {error.strerror}")
             return
-        if real in above:
-            refuse(report, f"{folder}: a link to a folder that holds it")
-            return
         for entry in entries:
             path = Path(entry.path)
             if path.is_dir() and not entry.name.startswith("."):
-                walk(path, place / entry.name, (*above, real))
+                target = os.path.realpath(path)
+                if entry.is_symlink() and (target in above or target == real):
+                    refuse(report, f"{path}: a link to a folder that holds it")
+                elif entry.is_symlink() and target in linked:
+                    refuse(report, f"{path}: a second link to {target}")
+                else:
+                    # Once for each folder: folders that link to one another have as many paths as there are orders.
+                    linked.update([target] if entry.is_symlink() else [])
+                    walk(path, place / entry.name, (*above, real))
             # A broken link is listed: reading it says what is wrong, and where.
             elif is_image_name(PurePosixPath(entry.name)) and not path.is_dir():
                 images[place / entry.name] = path
 
-    walk(root, PurePosixPath(root.resolve().name), ())
+    walk(root, PurePosixPath(root.resolve().name), tuple(map(str, root.resolve().parents)))
     return images
 
 

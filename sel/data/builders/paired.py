@@ -117,6 +117,10 @@ def _ahead(
 
 def _encode(pair: PairPaths) -> tuple[Example, tuple[int, int]] | UserError:
     try:
+        pair.name.encode()
+    except UnicodeEncodeError:
+        return UserError(f"{pair.low}: its name is not UTF-8; rename it")
+    try:
         (low, mu), (high, x0) = encoded(pair.low), encoded(pair.high)
     except UserError as error:
         return error

@@ -136,15 +136,13 @@ def with_progress(items: Sequence[T], description: str) -> Iterator[T]:
     yield from track(items, description, console=console, disable=not console.is_terminal)
 
 
-def print_problems(problems: Sequence[UserError], most: int = 20) -> None:
+def print_problems(problems: Sequence[UserError]) -> None:
     """Count and list what was left out because it can't be used."""
     if not problems:
         return
     console.print(f"Left out, {len(problems)} in all:")
-    for problem in problems[:most]:
+    for problem in problems:
         console.print(f"  {' '.join(str(problem).split())}")
-    if len(problems) > most:
-        console.print(f"  and {len(problems) - most} more")
 
 
 def score_table(rows: list[dict[str, Any]], title: str) -> Table:

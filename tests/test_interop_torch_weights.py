@@ -135,8 +135,8 @@ def with_levels(count):
     [
         ({}, "neither intro.weight .* nor init_conv.weight .* among the 0 tensors"),
         ({"resnet.fc": np.zeros(3)}, "among the 1 tensors"),
-        ({"intro.weight": np.zeros(())}, "no tensor intro.weight with at least one axis"),
-        ({"intro.weight": np.zeros((8, 6, 3, 3))}, "no tensor ending.weight with at least one axis"),
+        ({"intro.weight": np.zeros(())}, "no tensor intro.bias, intro.weight, ending.weight with enough axes"),
+        ({"intro.weight": np.zeros((8, 6, 3, 3))}, "fit a ConditionalNAFNet: [0-9]+ missing: ending"),
         ({"intro.weight": np.zeros((5, 6)), "ending.weight": np.zeros(3)}, "fit no ConditionalNAFNet: dim: got 5"),
         (published_weights("nafnet") | {"encoders.9.0.beta": np.zeros(3)}, "1 unexpected: encoders.9.0.beta"),
         ({k: v for k, v in published_weights("nafnet").items() if "downs" not in k}, "unexpected: encoders"),
@@ -152,3 +152,23 @@ def with_levels(count):
 def test_foreign_weights_are_refused(weights, message):
     with pytest.raises(UserError, match=message):
         network_from_torch(weights)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kind, f"{layer}.weight")
+        for kind, layers in (("nafnet", ("intro", "ending")), ("unet", ("init_conv", "final_conv")))
+        for layer in layers
+    ],
+)
+def test_a_damaged_first_or_last_layer_is_named_alone(kind, name):
+    weights = published_weights(kind)
+    turned = weights | {name: weights[name].swapaxes(0, 1)}
+    with pytest.raises(UserError, match=rf"fit a \w+: 1 wrong shape: {name} [^,]*,[^;]*$"):
+        network_from_torch(turned)
+    lacking = {key: value for key, value in weights.items() if key != name}
+    with pytest.raises(UserError, match=f"fit a .*: 1 missing: {name}$"):
+        network_from_torch(lacking)
+    with pytest.raises(UserError, match=f"1 missing: {name}; 1 unexpected: x$"):
+        network_from_torch(lacking | {"x": weights[name]})

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,9 @@ def load_torch_checkpoint(path: str | os.PathLike[str]) -> tuple[Network, dict[s
             warnings.simplefilter("ignore")  # of unusual pickles, which it reads or refuses all the same
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds, depending on where a file is damaged
-        reason = str(error).strip().split("\n")[0]
+        # PyTorch's own words on refused code recommend to run it.
+        refused = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors" if refused else str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(f"{path}: not a PyTorch weights file, or damaged ({reason})") from error
     try:
         return network_from_torch(_arrays(content, torch))
@@ -104,7 +107,9 @@ def _arrays(content: Any, torch: Any) -> dict[str, np.ndarray]:
 
 def _state_dict(content: Any) -> Mapping[str, Any]:
     """The innermost dict of named tensors."""
-    while isinstance(content, Mapping):
+    for _ in range(8):  # a dict may hold itself
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[key] for key in _PLACES if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break

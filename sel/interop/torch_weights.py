@@ -4,6 +4,7 @@ Pure functions over dicts of NumPy arrays that carry the published names; `sel.i
 writing.
 """
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -68,20 +69,21 @@ def network_from_torch(tensors: Tensors) -> tuple[Network, dict[str, Any]]:
             names them (the first twenty of each kind). Or the network is none that sees a degraded image.
     """
     network: Network
-    if "intro.weight" in tensors:
-        network, first, last = _nafnet(tensors), "intro.weight", "ending.weight"
-    elif "init_conv.weight" in tensors:
-        network, first, last = _unet(tensors), "init_conv.weight", "final_conv.weight"
+    if _any_begins(tensors, "intro.", "middle_blks."):
+        network, first, last = _nafnet(tensors), "intro", "ending"
+    elif _any_begins(tensors, "init_conv.", "mid_block1."):
+        network, first, last = _unet(tensors), "init_conv", "final_conv"
     else:
         raise UserError(
             "these weights belong to no network known here: there is neither intro.weight (NAFNet) nor "
             f"init_conv.weight (U-Net) among the {len(tensors)} tensors"
         )
-    channels = _leading_size(tensors, last)
-    if tensors[first].shape[1:2] == (channels,):
+    # The first layer sees the state and the degraded image.
+    channels = _size(tensors, (f"{last}.bias", 0), (f"{last}.weight", 0), (f"{first}.weight", 1, 2))
+    if f"{first}.weight" in tensors and tensors[f"{first}.weight"].shape[1:2] == (channels,):
         raise UserError(
-            f"{first} sees {channels} channels: these weights belong to a network that sees the noisy state alone, as "
-            "those of IR-SDE's denoising do, and here networks see the degraded image too"
+            f"{first}.weight sees {channels} channels: these weights belong to a network that sees the noisy state "
+            "alone, as those of IR-SDE's denoising do, and here networks see the degraded image too"
         )
     return network, _from_torch(tensors, network, channels)
 
@@ -102,7 +104,7 @@ def network_to_torch(network: Network, params: Params) -> dict[str, np.ndarray]:
 def _nafnet(tensors: Tensors) -> ConditionalNAFNet:
     levels = range(_depth(tensors))
     return ConditionalNAFNet(
-        width=_leading_size(tensors, "intro.weight"),
+        width=_size(tensors, ("intro.bias", 0), ("intro.weight", 0), ("ending.weight", 1)),
         encoder_blocks=tuple(len(_numbers(tensors, f"encoders.{level}")) for level in levels),
         middle_blocks=len(_numbers(tensors, "middle_blks")),
         decoder_blocks=tuple(len(_numbers(tensors, f"decoders.{level}")) for level in levels),
@@ -110,7 +112,8 @@ def _nafnet(tensors: Tensors) -> ConditionalNAFNet:
 
 
 def _unet(tensors: Tensors) -> ConditionalUNet:
-    return ConditionalUNet(width=_leading_size(tensors, "init_conv.weight"), depth=_depth(tensors))
+    width = _size(tensors, ("init_conv.weight", 0), ("final_conv.weight", 1), ("time_mlp.1.weight", 1))
+    return ConditionalUNet(width=width, depth=_depth(tensors))
 
 
 def _entries(network: Network) -> list[Entry]:
@@ -248,10 +251,24 @@ def _shortened(names: list[str], limit: int = 20) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _leading_size(tensors: Tensors, name: str) -> int:
-    if name not in tensors or tensors[name].ndim == 0:
-        raise UserError(f"these weights belong to no network known here: no tensor {name} with at least one axis")
-    return tensors[name].shape[0]
+def _any_begins(tensors: Tensors, *prefixes: str) -> bool:
+    return any(name.startswith(prefixes) for name in tensors)
+
+
+def _size(tensors: Tensors, *witnesses: tuple[str, int] | tuple[str, int, int]) -> int:
+    """What most tensors say, each by its size along an axis, divided by a number if there is one.
+
+    One of them may be damaged, and is named for it later.
+    """
+    sizes = [
+        tensors[name].shape[axis] // (divisor[0] if divisor else 1)
+        for name, axis, *divisor in witnesses
+        if name in tensors and tensors[name].ndim > axis
+    ]
+    if not sizes:
+        names = ", ".join(name for name, *_ in witnesses)
+        raise UserError(f"these weights belong to no network known here: no tensor {names} with enough axes")
+    return statistics.mode(sizes)
 
 
 def _depth(tensors: Tensors) -> int:
@@ -264,4 +281,5 @@ def _depth(tensors: Tensors) -> int:
 
 def _numbers(tensors: Tensors, prefix: str) -> set[str]:
     """The distinct numbers that follow `prefix.` in the names."""
-    return {name.removeprefix(f"{prefix}.").split(".")[0] for name in tensors if name.startswith(f"{prefix}.")}
+    parts = {name.removeprefix(f"{prefix}.").split(".")[0] for name in tensors if name.startswith(f"{prefix}.")}
+    return {part for part in parts if part.isdecimal()}

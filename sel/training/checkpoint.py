@@ -191,6 +191,8 @@ def save_params(workdir: Path, params: Any, config: Section, *, overwrite: bool 
     except Exception as error:  # as in Checkpoints
         raise UserError(f"{folder}: the checkpoint can't be written. {str(error).splitlines()[0]}") from error
     finally:
+        if old.exists() and not target.exists():  # interrupted between the two
+            old.rename(target)
         for path in (new, old):
             shutil.rmtree(path, ignore_errors=True)
     return target

@@ -7,7 +7,7 @@ whole scenes, is held out for validation; `--config.data.validation=validation` 
 download lacks. eval15 is the test set. See docs/results.md for what runs reached.
 
 Variants:
-  small: width 32, 1.2 M parameters, for one accelerator or a patient CPU.
+  small: width 32, 1.3 M parameters, for one accelerator or a patient CPU.
   full: the published size (288 M parameters) and training length; memory as in `configs/published.py`.
 """
 

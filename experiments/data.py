@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from experiments.config import PREFIX
 from experiments.console import console, print_problems
-from experiments.scoring import SMALLEST, check_sizes, write_json
+from experiments.scoring import SMALLEST, scorable, write_json
 from sel.data import (
     DATASETS,
     Pair,
@@ -64,16 +64,12 @@ def load_data(config: Section) -> Sides:
         "max_bytes": int(data.get("cache_gib", 50) * 2**30),
         "report": report,
     }
-    training, validation = kinds[data["name"]](config, cache)
     sizes = {"crop_size": data["crop_size"], "resize_chance": data["resize_chance"]}
-    training = large_enough(training, **sizes, report=report)
-    print_problems(problems)
-    scorable = tuple(pair for pair in validation if min(pair.x0.shape[:2]) >= SMALLEST)
-    if report is None or not scorable:
-        check_sizes(validation)
-    if len(scorable) < len(validation):
-        console.print(f"{len(validation) - len(scorable)} validation images are too small to be scored and left out.")
-    return training, scorable
+    try:
+        training, validation = kinds[data["name"]](config, cache)
+        return large_enough(training, **sizes, report=report), scorable(validation, report)
+    finally:
+        print_problems(problems)
 
 
 def write_record(workdir: Path, pairs: Sequence[Pair], init_from: str = "") -> None:

@@ -14,7 +14,7 @@ from absl import flags
 
 from experiments.console import console, require, run, score_table, with_progress
 from experiments.data import warn_of_seen
-from experiments.scoring import Restorer, check_sizes, make_folder, mean_row, score_pairs, write_json
+from experiments.scoring import Restorer, make_folder, mean_row, scorable, score_pairs, write_json
 from sel.data import find_dataset, load_pairs
 from sel.errors import UserError
 
@@ -36,8 +36,7 @@ def main() -> None:
         raise UserError(f"--output={output} exists already; choose another name or give --overwrite")
     paths = find_dataset(_DATASET.value, _DATA.value, _SPLIT.value or ("" if _DATASET.value == "pairs" else "test"))
     restorer = Restorer.from_checkpoint(_CHECKPOINT.value, _SEED.value)
-    pairs = load_pairs(paths)
-    check_sizes(pairs)
+    pairs = scorable(load_pairs(paths))
     seen = warn_of_seen(_CHECKPOINT.value, pairs)
     make_folder(output.parent)
     rows = [row for _, _, row in score_pairs(restorer, with_progress(pairs, "evaluating"))]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from sel.data import Pair, write_png
+from sel.data import Pair, Report, write_png
 from sel.errors import UserError
 from sel.metrics import psnr, ssim
 from sel.restoration import Restore
@@ -44,19 +44,23 @@ class Restorer:
         return np.asarray(jnp.round(x0 * 255).astype(jnp.uint8))
 
 
-def check_sizes(pairs: Sequence[Pair]) -> None:
-    """Refuse images that can't be scored.
+def scorable(pairs: Sequence[Pair], report: Report | None = None) -> tuple[Pair, ...]:
+    """Leave out images that are too small to be scored.
 
     Raises:
-      UserError: names the first.
+      UserError: none is left; without `report`, one is too small.
     """
-    for pair in pairs:
+    small = [pair for pair in pairs if min(pair.x0.shape[:2]) < SMALLEST]
+    for pair in small:
         height, width = pair.x0.shape[:2]
-        if min(height, width) < SMALLEST:
-            raise UserError(
-                f"image {pair.name} of {height} x {width} pixels is too small to be scored: SSIM needs at least "
-                f"{SMALLEST} x {SMALLEST}"
-            )
+        problem = UserError(
+            f"image {pair.name} of {height} x {width} pixels is too small to be scored: SSIM needs at least "
+            f"{SMALLEST} x {SMALLEST}"
+        )
+        if report is None or len(small) == len(pairs):
+            raise problem
+        report(problem)
+    return tuple(pair for pair in pairs if pair not in small)
 
 
 def score_pairs(restorer: Restorer, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, np.ndarray, dict[str, Any]]]:

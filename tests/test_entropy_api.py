@@ -89,6 +89,46 @@ def test_gradients_of_gradients(implementation):
     np.testing.assert_allclose(product, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("divergence", ["hellinger", "relative", "cross", "jensen_shannon", "entropy_difference"])
+@each_implementation
+def test_gradients_of_gradients_in_float32(implementation, divergence):
+    """At 32 bins, from black to white: most densities are below what float32 can hold."""
+    generator = np.random.default_rng(1)
+    ramp = np.linspace(0.02, 0.98, 16)[None, :, None]
+    x, y = np.clip(ramp + 0.05 * generator.standard_normal((2, 14, 16, 1)), 0, 1)
+    v, products = generator.standard_normal(x.shape), []
+    for dtype in (np.float32, np.float64):
+        with jax.enable_x64(dtype == np.float64):
+            a, b, direction = (jnp.asarray(array, dtype) for array in (x, y, v))
+
+            def slope(a, b=b, direction=direction):
+                loss = functools.partial(sel.spatial_entropy_loss, implementation=implementation, divergence=divergence)
+                return jnp.vdot(jax.grad(loss)(a, b), direction)
+
+            products.append(np.asarray(quick_jit(jax.grad(slope))(a), np.float64))
+    # A second derivative of Hellinger's root divides differences of order 1 by totals down to 1e-2: 1e-7 / 1e-2.
+    np.testing.assert_allclose(products[0], products[1], rtol=0, atol=1e-4 * np.abs(products[1]).max())
+
+
+def check_one_argument_varies(implementation):
+    """Under `jax.shard_map`, with one image the same on all devices."""
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    split, same = PartitionSpec("data"), PartitionSpec()
+    work = functools.partial(gradient_and_losses, implementation=implementation)
+    expected = work(*(jnp.stack([images[0]] * 2) for images in (PREDICTIONS, TARGETS)))
+    for predictions, targets in ((split, same), (same, split)):
+        images = [
+            np.stack([x[0]] * (2 if spec == split else 1))
+            for x, spec in ((PREDICTIONS, predictions), (TARGETS, targets))
+        ]
+        # What is the same everywhere gets the gradient of all devices together.
+        mapped = jax.shard_map(work, mesh=mesh, in_specs=(predictions, targets), out_specs=(predictions, split))
+        gradient, values = quick_jit(mapped)(*images)
+        wanted = expected[0] if predictions == split else expected[0].sum(0, keepdims=True)
+        np.testing.assert_allclose(gradient, wanted, **CLOSE)
+        np.testing.assert_allclose(values, expected[1], **CLOSE)
+
+
 def check_devices(count, implementation, *, mapped):
     """Gradients and losses with the batch divided among devices: by `jax.shard_map`, or by the compiler."""
     mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
@@ -109,10 +149,12 @@ def test_one_device(implementation):
 
 def test_two_devices():
     script = """
-        from test_entropy_api import check_devices
+        from test_entropy_api import check_devices, check_one_argument_varies
         check_devices(2, "dense", mapped=True)
         check_devices(2, "sparse", mapped=True)
         check_devices(2, "sparse", mapped=False)
+        check_one_argument_varies("dense")
+        check_one_argument_varies("sparse")
     """
     environment = {
         **os.environ,

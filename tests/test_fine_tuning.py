@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from programs import ROOT, TINY, assert_one_line, snapshot
-from test_training import CONFIG, PAIRS, UNET, assert_same, compile_little, configured, run, whole
+from tiny_runs import CONFIG, PAIRS, UNET, assert_same, configured, run
 
 from experiments.config import load_config
 from sel.errors import UserError
@@ -23,7 +23,7 @@ from sel.training import (
     train,
 )
 
-__all__ = ["compile_little", "whole"]  # fixtures
+pytestmark = pytest.mark.usefixtures("compile_little")
 
 
 def short(changes):

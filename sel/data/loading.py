@@ -5,9 +5,8 @@ from pathlib import Path
 
 from sel.data.cache import MAX_BYTES, Recipe, cached_images, known_state
 from sel.data.image_io import Progress, image_size, read_image
-from sel.data.pairs import Pair, PairPaths
-from sel.data.storage import ImageSource, Report, refuse
-from sel.errors import UserError
+from sel.data.pairs import Pair, PairPaths, join_images
+from sel.data.storage import ImageSource, Report
 
 
 def cached_pairs(
@@ -35,20 +34,7 @@ def cached_pairs(
     """
     recipes = [decoding(source) for pair in paths for source in (pair.low, pair.high)]
     images = cached_images(recipes, folder, max_bytes=max_bytes, progress=progress, report=report)
-    pairs = []
-    for i, path in enumerate(paths):
-        mu, x0 = images[2 * i : 2 * i + 2]
-        if mu is None or x0 is None:
-            continue
-        if mu.shape == x0.shape:
-            pairs.append(Pair(path.name, mu, x0))
-            continue
-        (height, width, _), (other_height, other_width, _) = mu.shape, x0.shape
-        sizes = f"{path.low} is {height} x {width} and {path.high} {other_height} x {other_width}"
-        refuse(report, f"a pair differs in size, height x width: {sizes}")
-    if paths and not pairs:
-        raise UserError(f"none of {len(paths)} pairs can be used; the first is {paths[0].low} with {paths[0].high}")
-    return tuple(pairs)
+    return join_images(paths, images, report=report)
 
 
 def decoding(source: ImageSource) -> Recipe:

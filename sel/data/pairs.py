@@ -137,6 +137,17 @@ def load_pairs(
         UserError: Without `report`: an image cannot be read, or a pair's sizes differ. With it: no pair is left.
     """
     images = read_images([source for pair in paths for source in (pair.low, pair.high)], progress, report=report)
+    return join_images(paths, images, report=report)
+
+
+def join_images(
+    paths: Sequence[PairPaths], images: Sequence[UInt8[np.ndarray, "_ _ 3"] | None], *, report: Report | None = None
+) -> tuple[Pair, ...]:
+    """Join decoded images, low and high in turn, to pairs; one that is None leaves its pair out.
+
+    Raises:
+        UserError: No pair is left; without `report` also: the images of a pair differ in size.
+    """
     pairs = []
     for pair, mu, x0 in zip(paths, images[::2], images[1::2], strict=True):
         if mu is None or x0 is None:

@@ -49,12 +49,23 @@ def _not_negative(x):
 
 
 def _with_slopes(term: Callable, slopes: Callable) -> Callable:
-    """Give `term` hand-written derivatives: those that autodiff finds divide 0 by 0 or cancel."""
-    wrapped = jax.custom_jvp(term)
+    """Give `term` hand-written derivatives: those that autodiff finds divide 0 by 0 or cancel.
+
+    Second derivatives are those of `slopes`, which grow like powers of 1 / P: they see densities through a floor.
+    """
+    wrapped, floored = jax.custom_jvp(term), jax.custom_jvp(slopes)
 
     @wrapped.defjvp
     def _(primals, tangents):
-        return wrapped(*primals), sum(s * t for s, t in zip(slopes(*primals), tangents, strict=True))
+        return wrapped(*primals), sum(s * t for s, t in zip(floored(*primals), tangents, strict=True))
+
+    @floored.defjvp
+    def _(primals, tangents):
+        # 7e-16 in float32: its powers up to -2 are finite, and what lies below adds less than its root to a derivative.
+        floor = jnp.finfo(primals[0].dtype).tiny ** 0.4
+        above = [jnp.where(x < floor, floor, x) for x in primals]
+        moved = [jnp.where(x < floor, 0, t) for x, t in zip(primals, tangents, strict=True)]
+        return floored(*primals), jax.jvp(slopes, above, moved)[1]
 
     return wrapped
 

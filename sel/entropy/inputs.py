@@ -95,7 +95,18 @@ def prepare(
     planes = _planes(mask)
     fields = tuple(_field(x, planes, weights, value_range, estimator) for x in values)
     widths = _bandwidth(bandwidth, fields[-1][0], planes)
+    fields, planes, widths = _vary_together((fields, planes, widths))
     return Inputs(fields, planes, widths, estimator, windows == "global", density_sums, mask.shape, first.dtype)
+
+
+def _vary_together(arrays: Any) -> Any:
+    """Under `jax.shard_map`: let all arrays vary over the axes of the mesh that one of them varies over.
+
+    The algorithms' loops must begin with what they end with, and what they end with depends on all. A 0 made of each
+    array says so in any version of JAX; a NaN must not spread by it.
+    """
+    zero = sum(jnp.isnan(x.ravel()[0]).astype(x.dtype) * 0 for x in jax.tree.leaves(arrays))
+    return jax.tree.map(lambda x: x + zero, arrays)
 
 
 def choose(argument: str, value: str, choices: Any) -> Any:

@@ -27,7 +27,7 @@ def get_config(variant: str = "small") -> ConfigDict:
     if variant != "full":
         raise ValueError(f"variant of configs/lol_v1.py must be small or full, found {variant!r}")
     config.num_steps = 500_000
-    config.cpu_devices = 1
+    config.compute.cpu_devices = 1
     config.model.width = 64
     config.model.encoder_blocks = (1, 1, 1, 1, 28)
     config.model.decoder_blocks = (1, 1, 1, 1, 1)

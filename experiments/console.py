@@ -3,7 +3,7 @@
 import collections
 import datetime
 import logging
-import signal
+import math
 import sys
 import time
 import warnings
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
 from rich.table import Table
 
+from experiments.compile_cache import keep_compiled
 from sel.errors import UserError
 
 # Names of files are shown as they are, whatever brackets and colons they contain.
@@ -44,11 +45,11 @@ def run(main: Callable[..., None], prefix: str | None = None, file: str | None =
         try:
             program, *rest = flags.FLAGS([argument for argument in arguments if argument not in prefixed])
         except flags.Error as error:
-            _fail("; ".join(line.strip() for line in str(error).splitlines()))
+            fail("; ".join(line.strip() for line in str(error).splitlines()))
         if file and not rest:
-            _fail(f"{file} is required; --help explains it")
+            fail(f"{file} is required; --help explains it")
         if rest[1 if file else 0 :]:
-            _fail(f"unexpected argument {rest[-1]!r}; options are written --NAME=VALUE, and --help lists them")
+            fail(f"unexpected argument {rest[-1]!r}; options are written --NAME=VALUE, and --help lists them")
         return [program, *rest, *prefixed]
 
     def guarded(arguments: Sequence[str]) -> None:
@@ -58,34 +59,32 @@ def run(main: Callable[..., None], prefix: str | None = None, file: str | None =
         warnings.filterwarnings("ignore", module="orbax")
         # Readers of a damaged checkpoint go on after the first of them has failed, each to a traceback of its own.
         sys.unraisablehook = lambda _: None
+        keep_compiled()
         try:
             main(*[arguments[1:]] if prefix or file else [])
         except UserError as error:
-            _fail(str(error))
+            fail(str(error))
         except OSError as error:
-            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except KeyboardInterrupt as interrupt:
-            _fail(str(interrupt) or "interrupted", status=130)
+            fail(str(interrupt) or "interrupted", status=130)
 
     app.run(guarded, flags_parser=parse)
 
 
-def _fail(message: str, status: int = 1) -> NoReturn:
+def fail(message: str, status: int = 1) -> NoReturn:
+    """End the program with one line on stderr."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 
 
 class StepProgress:
-    """Loss, speed and time left: beside a bar on a terminal, as a line now and then where there is none.
-
-    Ctrl-C is heard when the next step is reported, where no file is half written; a second one at once.
-    """
+    """Loss, speed and time left: beside a bar on a terminal, as a line now and then where there is none."""
 
     def __init__(self, total: int):
         self._total = total
         self._losses: collections.deque[float] = collections.deque(maxlen=20)
         self._first: tuple[int, float] | None = None
-        self._interrupted = False
         self._spoken = time.monotonic()
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
@@ -93,30 +92,21 @@ class StepProgress:
 
     def __enter__(self) -> "StepProgress":
         """Show the bar."""
-        self._handler = signal.signal(signal.SIGINT, self._interrupt)
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the bar as it is."""
         self._bar.stop()
-        signal.signal(signal.SIGINT, self._handler)
-        if self._interrupted and kind is None:
-            raise KeyboardInterrupt
 
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
-        """Report one finished step.
-
-        Raises:
-          KeyboardInterrupt: after Ctrl-C.
-        """
-        if self._interrupted:
-            raise KeyboardInterrupt
+        """Report one finished step."""
         now = time.monotonic()
-        self._losses.append(metrics["loss"])
+        if math.isfinite(metrics["loss"]):
+            self._losses.append(metrics["loss"])
         # The first step is not timed: it waits for the compiler.
         first, since = self._first = self._first or (step, now)
-        note = f"loss {sum(self._losses) / len(self._losses):.4f}"
+        note = f"loss {sum(self._losses) / max(len(self._losses), 1):.4f}"
         if step > first:
             speed = (step - first) / max(now - since, 1e-6)
             left = datetime.timedelta(seconds=round((self._total - step) / speed))
@@ -125,10 +115,6 @@ class StepProgress:
         if not console.is_terminal and (now - self._spoken > 15 or step == self._total):
             console.print(f"step {step}/{self._total}  {note}")
             self._spoken = now
-
-    def _interrupt(self, *_: object) -> None:
-        self._interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def with_progress(items: Sequence[T], description: str) -> Iterator[T]:

@@ -1,70 +1,105 @@
-"""Enhance a photograph, or all photographs of a folder, with a trained model.
+"""Enhance a photograph, all photographs below a folder, or those that a pattern matches, with a trained model.
 
     python -m experiments.enhance --checkpoint=runs/quickstart --input=night.jpg --output=night_bright.png
     python -m experiments.enhance --checkpoint=runs/quickstart --input=FOLDER --output=NEW_FOLDER
+    python -m experiments.enhance --checkpoint=runs/quickstart --input='holidays/**/*.jpg' --output=NEW_FOLDER
 
-The result is PNG. Files that exist are not overwritten without --overwrite.
+The end of the name decides the format: JPEG, PNG, WebP or TIFF. A folder keeps its structure and its names, but for
+formats that are not written, which become PNG. Photographs of any size keep 16 bits, one grey channel, transparency,
+EXIF and colour profile as far as the format holds them. Files that exist are not overwritten without --overwrite.
 """
 
-from collections import Counter
 from pathlib import Path
 
+import jax
 from absl import flags
 
-from experiments.console import console, require, run, with_progress
-from experiments.scoring import Restorer, make_folder
-from sel.data import list_images, read_image, write_png
+from experiments.console import require, run
+from experiments.jobs import Job, plan
+from experiments.restorer import Restorer
+from experiments.scoring import make_folder
+from experiments.waiting import PhotographProgress
+from sel.data.photographs import check_format, read_photograph, write_photograph
+from sel.diffusion import METHODS
 from sel.errors import UserError
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
-_INPUT = flags.DEFINE_string("input", "", "Photograph, or folder of photographs.")
-_OUTPUT = flags.DEFINE_string("output", "", "PNG file to write, or folder if --input is one.")
+_INPUT = flags.DEFINE_string("input", "", "Photograph, folder of photographs, or pattern such as 'photos/**/*.jpg'.")
+_OUTPUT = flags.DEFINE_string("output", "", "File to write, or folder if --input is a folder or a pattern.")
+_METHOD = flags.DEFINE_enum("method", None, METHODS, "Sampler; by default that of the checkpoint.")
+_STEPS = flags.DEFINE_integer("steps", None, "Steps of the sampler; by default those of the checkpoint.", lower_bound=1)
+_TILE = flags.DEFINE_integer("tile", None, "Largest side of what is computed at a time, a multiple of 64; default 640.")
+_DEVICE = flags.DEFINE_enum("device", None, ["cpu", "gpu", "tpu"], "Where to compute; by default the fastest there is.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the sampler's noise; the same seed repeats the same result.")
+_ENSEMBLE = flags.DEFINE_bool("self_ensemble", False, "Mean over the eight ways to turn and mirror: 8 times the work.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
+_RESUME = flags.DEFINE_bool("resume", False, "Pass over photographs whose result exists.")
+
+# Problems that the last line names; each is shown when it occurs, too.
+_NAMED = 3
 
 
 def main() -> None:
     """Enhance every input; go on after a bad file and name it at the end."""
-    jobs = plan(Path(_INPUT.value), Path(_OUTPUT.value), overwrite=_OVERWRITE.value)
-    restorer = Restorer.from_checkpoint(_CHECKPOINT.value, _SEED.value)
-    failures = []
-    for source, target in with_progress(jobs, "enhancing"):
-        try:
-            image = read_image(source)
-        except UserError as error:
-            failures.append(str(error))
-            continue
-        make_folder(target.parent)
-        write_png(target, restorer(image))
-        console.print(f"{source} -> {target}")
-    if failures:
-        count = f"{len(failures)} of {len(jobs)} photographs could not be read: " if len(jobs) > 1 else ""
-        raise UserError(count + "; ".join(failures))
+    choose_device(_DEVICE.value)
+    jobs, problems = plan(_INPUT.value, Path(_OUTPUT.value), overwrite=_OVERWRITE.value, resume=_RESUME.value)
+    restorer = Restorer.from_checkpoint(
+        _CHECKPOINT.value,
+        seed=_SEED.value,
+        method=_METHOD.value,
+        num_steps=_STEPS.value,
+        tile=_TILE.value,
+        ensemble=_ENSEMBLE.value,
+    )
+    total = len(jobs) + len(problems)
+    with PhotographProgress(len(jobs)) as progress:
+        for job in jobs:
+            try:
+                enhance(restorer, job, progress)
+            except UserError as error:
+                problems.append(error)
+                if total > 1:
+                    progress.print(f"left out: {error}")
+            progress.finish()
+    if problems:
+        count = f"{len(problems)} of {total} photographs failed: " if total > 1 else ""
+        more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise UserError(count + "; ".join(map(str, problems[:_NAMED])) + more)
 
 
-def plan(source: Path, output: Path, *, overwrite: bool) -> list[tuple[Path, Path]]:
-    """Which file becomes which.
+def enhance(restorer: Restorer, job: Job, progress: PhotographProgress) -> None:
+    """Read, enhance, write.
 
     Raises:
-      UserError: if the input is missing, or an output exists, is claimed twice or is no PNG.
+      UserError: names what went wrong and where.
     """
-    if source.is_dir():
-        if output.exists() and not output.is_dir():
-            raise UserError(f"--output={output}: this is a file; for a folder of photographs, give a folder")
-        jobs = [(path, output / f"{path.stem}.png") for path in list_images(source)]
-    elif source.exists():
-        if output.suffix.lower() != ".png":
-            raise UserError(f"--output={output}: the result is PNG, so the name must end in .png")
-        jobs = [(source, output)]
-    else:
-        raise UserError(f"--input={source}: there is no such file or folder")
-    claims = Counter(target for _, target in jobs)
-    for path, target in jobs:
-        if claims[target] > 1:
-            raise UserError(f"{path}: another photograph of the folder would be written to {target} too")
-        if target.exists() and not overwrite:
-            raise UserError(f"{target} exists already; choose another --output or give --overwrite")
-    return jobs
+    photograph = read_photograph(job.source)
+    check_format(job.target, photograph)  # before the work
+    make_folder(job.target.parent)
+    progress.begin(job.source)
+    try:
+        enhanced = restorer.enhance(photograph.intensities(), progress)
+    except UserError as error:
+        raise UserError(f"{job.source}: {error}") from None
+    write_photograph(job.target, photograph.replaced(enhanced))
+    progress.print(f"{job.source} -> {job.target}")
+
+
+def choose_device(name: str | None) -> None:
+    """Compute on a kind of device.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if name is None:
+        return
+    jax.config.update("jax_platforms", name)
+    try:
+        jax.devices()
+    except RuntimeError:
+        raise UserError(
+            f"--device={name}: there is no such device, or JAX is installed without support for it"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -6,62 +6,110 @@
 Any value of the configuration can be changed: --config.loss.divergence=relative --config.batch_size=16, and
 --config.init_from=CHECKPOINT begins with the parameters of another run, or of `convert_torch`. The same command goes on
 from the last checkpoint of an interrupted run. WORKDIR gets checkpoints/, metrics.jsonl, validation.json,
-comparison.png, and in training_images.json which images it was trained on.
+comparison.png, and in training_images.json which images it was trained on; curves and pictures of the way in
+tensorboard/, and with --profile a trace of a few steps in profile/.
 """
 
 import functools
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
+from jax.experimental import multihost_utils
 
+from experiments.board import Board
 from experiments.config import PREFIX, load_config
-from experiments.console import StepProgress, console, require, run, score_table, with_progress
+from experiments.console import StepProgress, console, fail, require, run, score_table, with_progress
 from experiments.data import load_data, write_record
-from experiments.scoring import Restorer, mean_row, score_pairs, write_comparison, write_json
+from experiments.pictures import comparison, write_comparison
+from experiments.processes import is_distributed, join_processes
+from experiments.profiling import Profile
+from experiments.restorer import Restorer
+from experiments.scoring import mean_row, score_pairs, write_json
+from experiments.stopping import StopSignals
+from experiments.summary import print_compiled, print_summary, summarize
 from sel.data import Pair
 from sel.errors import UserError
-from sel.training import Section, build_parts, build_restore, differences, find_init, latest_step, read_config, train
+from sel.training import (
+    Section,
+    Stopped,
+    build_parts,
+    build_restore,
+    differences,
+    find_init,
+    latest_step,
+    read_config,
+    train,
+)
 
 _CONFIG = flags.DEFINE_string("config", "", "Configuration file, FILE or FILE:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run.")
+_PROFILE = flags.DEFINE_bool("profile", False, "Write a trace of a few steps, from the third on, to WORKDIR/profile.")
 
 # Pictures in comparison.png, and images scored on the way; scores at the end are those of all validation pairs.
 _SHOWN = 6
+# Of these on the board, which gets them at every validation; small, because PNG files of a long run add up.
+_ON_BOARD, _BOARD_WIDTH = 4, 192
+
+Rows = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def main(changes: list[str]) -> None:
     """Train, validate, report; tell where an interrupted run goes on."""
     config, workdir = load_config(_CONFIG.value, changes), Path(_WORKDIR.value)
     spread_over_cores(config)
+    speaks = join_processes()
+    console.quiet = not speaks
     # Before anything is read or written: mistakes in the configuration show at once.
     build_parts(config)
     restore = build_restore(config)
     origin = None if latest_step(workdir) else find_init(config)
     training, validation = load_data(config)
     announce(config, workdir, f"{len(training)} training and {len(validation)} validation pairs", origin)
-    # Where decoded images lie and how cores share the work is no part of a run: it may go on elsewhere.
-    del config["cpu_devices"]
+    print_summary(summarize(config))
+    # Where decoded images lie is no part of a run: it may go on elsewhere.
     config["data"] = Section({key: value for key, value in config["data"].items() if not key.startswith("cache_")})
     record = functools.cache(functools.partial(write_record, workdir, training, config.get("init_from", "")))
+    board, profile = Board(workdir / "tensorboard"), Profile(workdir / "profile", enabled=_PROFILE.value)
 
     def report(step: int, metrics: dict[str, float]) -> None:
         record()  # not before the first step: a run that is refused leaves nothing behind
+        board.begin(step)
         progress(step, metrics)
 
-    def glance(average: Any) -> dict[str, float]:
-        scored = score_pairs(Restorer(restore, jax.device_get(average)), validation[:_SHOWN])
+    def glance(step: int, average: Any) -> dict[str, float]:
+        scored = list(score_pairs(Restorer(restore, jax.device_get(average)), validation[:_SHOWN]))
+        show(board, step, rows_of(scored))
         mean = mean_row([row for _, _, row in scored])
         return {"validation_psnr": mean["psnr"], "validation_ssim": mean["ssim"]}
 
     try:
-        with StepProgress(config["num_steps"]) as progress:
-            state = train(config, workdir, training, report, validate=glance)
-        validate(Restorer(restore, jax.device_get(state.average)), validation, workdir)
+        with board:
+            with StopSignals() as signals, StepProgress(config["num_steps"]) as progress, profile:
+                state = train(
+                    config,
+                    workdir,
+                    training,
+                    report,
+                    validate=glance,
+                    log=board.log,
+                    tell=console.print,
+                    should_stop=signals,
+                    before=profile,
+                    examine=print_compiled,
+                )
+            if speaks:
+                shown = validate(Restorer(restore, jax.device_get(state.average)), validation, workdir)
+                show(board, config["num_steps"], shown)
+        multihost_utils.sync_global_devices("validated")
+    except Stopped as stopped:
+        fail(f"interrupted; the same command goes on from step {stopped.step}", signals.status)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the same command goes on from step {latest_step(workdir)}") from None
     console.print(f"\nCheckpoint: {workdir}/checkpoints    pictures: {workdir}/comparison.png")
@@ -75,16 +123,19 @@ def main(changes: list[str]) -> None:
 def spread_over_cores(config: Section) -> None:
     """On a CPU, let the cores share the batch: the loss goes through the images of one device on one core.
 
+    Processes that are joined to one run get one device each, if nothing else is said: they are meant to be many.
+
     Raises:
-      UserError: if `config.cpu_devices` is no number of devices.
+      UserError: if `config.compute.cpu_devices` is no number of devices.
     """
-    count, batch = config["cpu_devices"], config["batch_size"]
+    count, share = config["compute"]["cpu_devices"], config["batch_size"] // max(config["compute"]["accumulate"], 1)
     if not isinstance(count, int) or count < 0:
-        raise UserError(f"config.cpu_devices must be a whole number, 0 for one per core, found {count!r}")
+        raise UserError(f"config.compute.cpu_devices must be a whole number, 0 for one per core, found {count!r}")
     if "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = count or max((n for n in range(1, min(cores, batch) + 1) if batch % n == 0), default=1)
+    most = 1 if is_distributed() else min(cores, share)
+    count = count or max((n for n in range(1, most + 1) if share % n == 0), default=1)
     jax.config.update("jax_num_cpu_devices", count)
 
 
@@ -101,8 +152,8 @@ def announce(config: Section, workdir: Path, pairs: str, origin: Path | None) ->
             console.print(f"note: {difference} here, which they have yet to learn")
 
 
-def validate(restorer: Restorer, pairs: tuple[Pair, ...], workdir: Path) -> None:
-    """Score all validation pairs; print the table, write validation.json and comparison.png."""
+def validate(restorer: Restorer, pairs: tuple[Pair, ...], workdir: Path) -> Rows:
+    """Score all validation pairs; print the table, write validation.json and comparison.png; return its images."""
     start = time.monotonic()
     scored = list(score_pairs(restorer, with_progress(pairs, "validating")))
     rows = [row for _, _, row in scored]
@@ -111,7 +162,20 @@ def validate(restorer: Restorer, pairs: tuple[Pair, ...], workdir: Path) -> None
     gain, seconds = mean["psnr"] - mean["psnr_dark"], time.monotonic() - start
     console.print(f"Enhanced images are {gain:+.2f} dB PSNR against dark ones ({seconds:.0f} s).")
     write_json(workdir / "validation.json", [*rows, mean])
-    write_comparison(workdir / "comparison.png", [(pair.mu, image, pair.x0) for pair, image, _ in scored[:_SHOWN]])
+    shown = rows_of(scored[:_SHOWN])
+    write_comparison(workdir / "comparison.png", shown)
+    return shown
+
+
+def rows_of(scored: Sequence[tuple[Pair, np.ndarray, Any]]) -> Rows:
+    """Dark, enhanced and target images of scored pairs."""
+    return [(pair.mu, image, pair.x0) for pair, image, _ in scored]
+
+
+def show(board: Board, step: int, rows: Rows) -> None:
+    """Put the first rows on the board."""
+    picture = comparison(rows[:_ON_BOARD], headings=("dark", "enhanced", "target"), width=_BOARD_WIDTH)
+    board.image(step, "validation/dark_enhanced_target", picture)
 
 
 if __name__ == "__main__":

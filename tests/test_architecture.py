@@ -23,7 +23,8 @@ RANKS |= {"objective": 3, "restoration": 3, "training": 4}
 NEIGHBOURS = {("interop", "models")}
 
 # Where files may be read or written.
-ON_DISK = ("sel/data/", "sel/interop/", *(f"sel/training/{name}.py" for name in ("checkpoint", "fine_tuning", "loop")))
+ON_DISK = ("sel/data/", "sel/interop/")
+ON_DISK += tuple(f"sel/training/{n}.py" for n in ("checkpoint", "fine_tuning", "loop", "record", "run_checkpoints"))
 
 PACKAGES = ["sel", *(f"sel.{room.name}" for room in pkgutil.iter_modules(sel.__path__))]
 

@@ -96,10 +96,10 @@ def test_every_program_takes_the_checkpoint(shell, weights, tmp_path):
     assert (result.code, result.err) == (0, "")
     with Image.open(output) as picture:
         assert picture.size == (17, 13)
-    data, scores = make_pairs(tmp_path / "data"), tmp_path / "scores.json"
+    data, scores = make_pairs(tmp_path / "data"), tmp_path / "scores"
     result = shell("evaluate", f"--checkpoint={tmp_path / 'm'}", f"--data={data}", f"--output={scores}")
     assert (result.code, result.err) == (0, "")
-    assert len(json.loads(scores.read_text())["images"]) == 2
+    assert json.loads((scores / "summary.json").read_text())["images"] == 2
 
 
 def test_fine_tuning_begins_with_the_published_parameters(shell, weights, tmp_path):

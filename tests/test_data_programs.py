@@ -85,12 +85,12 @@ def test_evaluate_names_images_that_were_trained_on(shell, run, tmp_path):
         number = f"{700 + i:05d}.png"
         save(tmp_path / "Real_captured" / "Test" / "Normal" / f"normal{number}", image, quality=97)
         save(tmp_path / "Real_captured" / "Test" / "Low" / f"low{number}", image // 8)
-    arguments = [f"--data={tmp_path}", "--dataset=lol_v2_real", f"--output={tmp_path / 's.json'}"]
+    arguments = [f"--data={tmp_path}", "--dataset=lol_v2_real", f"--output={tmp_path / 'scores'}"]
     newest = folder / "run" / "checkpoints" / "2"
     result = shell("evaluate", f"--checkpoint={newest}", *arguments)
     assert (result.code, result.err) == (0, "")
     assert "Warning: 2 of 3 images were training images of this checkpoint" in result.out
-    seen = json.loads((tmp_path / "s.json").read_text())["seen_in_training"]
+    seen = json.loads((tmp_path / "scores" / "summary.json").read_text())["seen_in_training"]
     assert list(seen.values()) == trained[:2]
     assert [int(name) for name in seen] == [700, 701]
 

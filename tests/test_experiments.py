@@ -4,14 +4,13 @@ import io
 import json
 import random
 import shlex
-import shutil
 import signal
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
-from programs import ROOT, TINY, assert_one_line, make_pairs, photograph, snapshot
+from programs import ROOT, TINY, assert_one_line, photograph, snapshot
 from rich.console import Console
 
 import experiments.console
@@ -41,9 +40,9 @@ def test_train_leaves_a_model_its_scores_and_pictures(trained):
 
 
 def test_cores_share_a_batch(shell, tmp_path):
-    arguments = [*TINY, "--config.num_steps=2", "--config.cpu_devices=2", f"--workdir={tmp_path}"]
+    arguments = [*TINY, "--config.num_steps=2", "--config.compute.cpu_devices=2", f"--workdir={tmp_path}"]
     assert "2 CPU devices" in shell("train", *arguments).out
-    one = shell("train", *arguments, "--config.cpu_devices=1")  # how cores share the work is no part of a run
+    one = shell("train", *arguments, "--config.compute.cpu_devices=1")  # how cores share the work is no part of a run
     assert one.code == 0, one.err
     assert "holds this run up to step 2" in one.out.replace("\n", " ")
 
@@ -62,61 +61,11 @@ def test_the_last_line_enhances_a_photograph(shell, trained, tmp_path):
         assert picture.mode == "RGB"
 
 
-def test_enhance_repeats_itself_and_overwrites_only_when_told(shell, trained, tmp_path):
-    photo, output = photograph(tmp_path / "grey.png", mode="L"), tmp_path / "bright.png"
-    arguments = [f"--checkpoint={trained[0] / 'checkpoints' / '36'}", f"--input={photo}", f"--output={output}"]
-    assert shell("enhance", *arguments).code == 0
-    first = output.read_bytes()
-    assert_one_line(shell("enhance", *arguments, "--seed=1"), output, "exists already")
-    assert output.read_bytes() == first
-    assert shell("enhance", *arguments, "--overwrite").code == 0
-    assert output.read_bytes() == first
-    assert shell("enhance", *arguments, "--overwrite", "--seed=1").code == 0
-    assert output.read_bytes() != first
-
-
-def test_enhance_a_folder_goes_on_after_a_bad_file(shell, trained, tmp_path):
-    source, output = tmp_path / "in", tmp_path / "out"
-    photograph(source / "b[red].JPG")
-    photograph(source / "a.png")
-    (source / "notes.txt").write_text("no photograph")
-    arguments = [f"--checkpoint={trained[0]}", f"--input={source}", f"--output={output}"]
-    result = shell("enhance", *arguments)
-    assert (result.code, result.err) == (0, "")
-    assert sorted(path.name for path in output.iterdir()) == ["a.png", "b[red].png"]
-    assert f"{source / 'b[red].JPG'} -> {output / 'b[red].png'}\n" in result.out
-    (source / "c.png").write_bytes((source / "a.png").read_bytes()[:300])
-    photograph(source / "d.png")
-    assert_one_line(shell("enhance", *arguments, "--overwrite"), "1 of 4 photographs", source / "c.png", "damaged")
-    assert sorted(path.name for path in output.iterdir()) == ["a.png", "b[red].png", "d.png"]
-
-
-def test_evaluate_scores_every_pair(shell, trained, tmp_path):
-    data, output = make_pairs(tmp_path / "data"), tmp_path / "scores" / "s.json"
-    shutil.copy(data / "low" / "b.png", data / "high" / "b.png")
-    arguments = [f"--checkpoint={trained[0]}", f"--data={data}", f"--output={output}"]
-    result = shell("evaluate", *arguments)
-    assert (result.code, result.err) == (0, "")
-    assert "2 images" in result.out
-    scores = json.loads(output.read_text())
-    assert scores["checkpoint"] == str(trained[0])
-    a, b = scores["images"]
-    low, high = (np.asarray(Image.open(data / side / "a.png"), np.float64) for side in ("low", "high"))
-    assert a["psnr_dark"] == pytest.approx(10 * np.log10(255**2 / np.mean((low - high) ** 2)), rel=1e-5)
-    assert f"{a['psnr_dark']:.2f} dB" in result.out
-    # Identical images: an infinite PSNR, which JSON can't hold.
-    assert (b["psnr_dark"], b["ssim_dark"]) == (None, 1)
-    assert scores["mean"]["psnr"] == pytest.approx((a["psnr"] + b["psnr"]) / 2)
-    before = output.read_bytes()
-    assert_one_line(shell("evaluate", *arguments), output, "exists already")
-    assert output.read_bytes() == before
-
-
 def test_killed_runs_end_as_one_that_was_not(shell, trained, tmp_path):
-    """Interrupted by hand, then killed twice at random moments, then left alone."""
+    """Interrupted by hand, preempted, killed at a random moment, then left alone."""
     reference, run = trained[0], tmp_path / "run"
     arguments, delay = [*TINY, f"--workdir={run}"], random.Random(0)
-    for number in (signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         before, process = latest_step(run), shell.start("train", *arguments)
         while latest_step(run) == before and process.poll() is None:
             time.sleep(0.01)
@@ -125,8 +74,8 @@ def test_killed_runs_end_as_one_that_was_not(shell, trained, tmp_path):
         _, error = process.communicate(timeout=60)
         reached = latest_step(run)
         assert before < reached < 36
-        if number == signal.SIGINT:
-            assert process.returncode == 130
+        if number != signal.SIGKILL:
+            assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 75}[number]
             assert error == f"error: interrupted; the same command goes on from step {reached}\n"
     result = shell("train", *arguments)
     assert (result.code, result.err) == (0, "")
@@ -134,7 +83,10 @@ def test_killed_runs_end_as_one_that_was_not(shell, trained, tmp_path):
     expected, got = (read_params(find_checkpoint(workdir)) for workdir in (reference, run))
     for (path, a), (_, b) in zip(leaves(expected), leaves(got), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=path)
-    assert metrics_of(run) == metrics_of(reference)
+    # Where a run is asked to stop, it writes a line more, which the next one then lacks.
+    lines, wanted = metrics_of(run), metrics_of(reference)
+    assert {line["step"] for line in lines} >= {line["step"] for line in wanted}
+    assert sum(line in lines for line in wanted) >= len(wanted) - 2
     for name in ("validation.json", "comparison.png"):
         assert (run / name).read_bytes() == (reference / name).read_bytes()
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["33", "36"]
@@ -148,7 +100,7 @@ def leaves(tree, path=""):
 
 def metrics_of(workdir):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "steps_per_second"} for line in lines]
+    return [{name: value for name, value in line.items() if "per_second" not in name} for line in lines]
 
 
 def test_another_configuration_in_the_same_folder_is_refused(shell, trained):

@@ -208,7 +208,10 @@ PUBLISHED = {
         "implementation": None,
         "value_range": [0.0, 1.0],
     },
+    "objective": {"compare": "x_prev", "t_sampling": "uniform", "t_weighting": "none"},
     "optimizer": {
+        "name": "adamw",
+        "schedule": "cosine",
         "learning_rate": 1e-4,
         "end_learning_rate": 1e-6,
         "warmup_steps": 0,
@@ -217,7 +220,7 @@ PUBLISHED = {
         "weight_decay": 0.0,
         "clip_norm": 0.0,
     },
-    "ema": {"decay": 0.995, "every": 10},
+    "ema": {"decay": 0.995, "every": 10, "warmup": "power"},
     "sampler": {"method": "posterior", "clip_x0": None},
 }
 
@@ -228,7 +231,7 @@ def test_the_published_training():
         assert config[section] == values, section
     assert (config["data"]["crop_size"], config["data"]["resize_chance"]) == (128, 0.2)
     parts = build_parts(config)
-    assert parts.neighbor_weights == "normal"
+    assert parts.objective.neighbor_weights == "normal"
     image, t = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     params = jax.eval_shape(parts.module.init, jax.random.key(0), image, image, t)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 287_965_571

@@ -22,11 +22,12 @@ CHANGES = {
     "--config.model.width=wide": ("--config.model.width=wide", "int"),
     "--config.diffusion.kind=foo": ("config.diffusion", "cosine", "'foo'"),
     "--config.sampler.method=foo": ("config.sampler", "posterior", "'foo'"),
-    "--config.sampler.method=ode": ("config.sampler", "clip_x0"),
+    "--config.sampler.clip_x0=(1,0)": ("config.sampler", "clip_x0"),
+    "--config.optimizer.gamma=0.1": ("config.optimizer.gamma", "in vain", "multistep, not by cosine"),
     "--config.num_steps=0": ("config.num_steps", "at least 1", "0"),
     "--config.num_steps=true": ("config.num_steps=true", "int"),
     "--config.num_steps=None": ("config.num_steps=None", "int"),
-    "--config.cpu_devices=-1": ("config.cpu_devices", "0 for one per core", "-1"),
+    "--config.compute.cpu_devices=-1": ("config.compute.cpu_devices", "0 for one per core", "-1"),
     "--config.log_every=0": ("config.log_every", "at least 1", "0"),
     "--config.data.name=foo": ("config.data.name", "pairs", "'foo'"),
     "--config.data.darkenings=0": ("config.data.darkenings", "at least 1"),
@@ -56,7 +57,7 @@ CONFIGS = {
     "fails": ("def get_config(): return {}['key']", "KeyError: 'key'"),
     "empty": (
         "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()",
-        "no key 'cpu_devices'",
+        "no key 'compute'",
     ),
 }
 
@@ -159,7 +160,7 @@ def test_evaluate_names_bad_pairs(shell, trained, tmp_path, name):
     make_pairs(tmp_path / "val")
     parts = spoil(tmp_path, name)
     before = snapshot(tmp_path)
-    arguments = [f"--data={tmp_path / 'val'}", f"--output={tmp_path / 'new' / 's.json'}"]
+    arguments = [f"--data={tmp_path / 'val'}", f"--output={tmp_path / 'new' / 'scores'}"]
     assert_one_line(shell("evaluate", f"--checkpoint={trained[0]}", *arguments), *parts)
     assert snapshot(tmp_path) == before
 
@@ -173,7 +174,7 @@ def place(tmp_path, trained):
     (tmp_path / "empty").mkdir()
     make_pairs(tmp_path / "pairs")
     photograph(tmp_path / "twins" / "a.png")
-    photograph(tmp_path / "twins" / "a.jpg")
+    photograph(tmp_path / "twins" / "a.bmp")
     damaged = shutil.copytree(trained[0], tmp_path / "damaged")
     for file in (damaged / "checkpoints" / "36" / "state").rglob("manifest.ocdbt"):
         file.unlink()
@@ -193,9 +194,11 @@ ENHANCE = [
     ({"input": "nothing.png"}, ["nothing.png", "no such file"]),
     ({"input": "empty", "output": "new"}, ["empty", "holds no image"]),
     ({"input": "file"}, ["file", "not an image"]),
-    ({"input": "twins", "output": "new"}, ["a.jpg", "another photograph", "a.png"]),
+    ({"input": "twins", "output": "new"}, ["a.bmp", "another photograph", "a.png"]),
     ({"input": "twins", "output": "file"}, ["file", "give a folder"]),
-    ({"output": "new.jpg"}, ["new.jpg", ".png"]),
+    ({"output": "new.gif"}, ["new.gif", ".png"]),
+    ({"output": "photo.png"}, ["photo.png", "a photograph to be enhanced"]),
+    ({"input": "*.jpeg", "output": "new"}, ["*.jpeg", "no file matches"]),
     ({"output": "empty"}, ["empty", ".png"]),
     ({"output": "there.png"}, ["there.png", "exists already", "--overwrite"]),
     ({"output": "file/new.png"}, ["file", "can't be made"]),
@@ -216,14 +219,14 @@ def test_enhance_names_what_is_wrong(shell, place, change, parts):
     [
         ({"data": None}, ["--data is required"]),
         ({"checkpoint": "empty"}, ["empty", "no checkpoint"]),
-        ({"output": "there.png"}, ["there.png", "exists already", "--overwrite"]),
-        ({"output": "empty"}, ["empty", "is a folder"]),
-        ({"output": "file/s.json"}, ["file", "can't be made"]),
+        ({"output": "file"}, ["file", "give the name of a folder"]),
+        ({"output": "scores.json"}, ["scores.json", "give the name of a folder"]),
+        ({"output": "file/scores"}, ["file", "can't be made"]),
     ],
     ids=str,
 )
 def test_evaluate_names_what_is_wrong(shell, place, change, parts):
-    given = {"checkpoint": "model", "data": "pairs", "output": "s.json"} | change
+    given = {"checkpoint": "model", "data": "pairs", "output": "scores"} | change
     before = snapshot(place)
     result = shell("evaluate", *(f"--{name}={place / value}" for name, value in given.items() if value))
     assert_one_line(result, *parts)

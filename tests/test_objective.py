@@ -11,7 +11,7 @@ import pytest
 from sel import spatial_entropy_loss
 from sel.diffusion import make_schedule
 from sel.interop import network_from_torch, network_to_torch
-from sel.objective import draw_step, l1_loss, l2_loss, make_loss, training_losses
+from sel.objective import Draws, Objective, draw_step, l1_loss, l2_loss, make_loss, training_losses
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEDULE = make_schedule()
@@ -51,8 +51,8 @@ def published(golden):
 
 
 def objective(golden, noise_fn, loss_fn):
-    batch = (golden[name] for name in ("gt", "lq", "t", "noise"))
-    return training_losses(noise_fn, *batch, schedule=SCHEDULE, loss_fn=loss_fn)
+    draws = Draws(golden["t"], golden["noise"])
+    return training_losses(Objective(SCHEDULE, loss_fn), noise_fn, golden["gt"], golden["lq"], draws)
 
 
 def test_state_step_and_optimum_are_the_published_ones(golden, published):
@@ -116,12 +116,14 @@ def test_losses_are_chosen_by_name_and_take_their_options():
     expected = jax.jit(lambda a, b: spatial_entropy_loss(a, b, **options))(a, b)
     assert got.shape == (3,)
     np.testing.assert_array_equal(got, expected)
-    with pytest.raises(ValueError, match="name must be one of spatial_entropy, l1, l2, found 'l3'"):
+    with pytest.raises(ValueError, match="name must be one of spatial_entropy, l1, l2, mixture, found 'l3'"):
         make_loss("l3")
 
 
 def test_draws_are_uniform_in_time_and_normal_in_noise():
-    t, noise = draw_step(jax.random.key(0), (20_000, 2, 2, 1), SCHEDULE)
+    shape, objective = (20_000, 2, 2, 1), Objective(SCHEDULE, l1_loss)
+    t, noise, shared = draw_step(jax.random.key(0), objective, shape)
+    assert shared == {}
     counts = np.bincount(np.asarray(t), minlength=SCHEDULE.num_steps + 1)
     assert counts[0] == 0
     assert len(counts) == SCHEDULE.num_steps + 1
@@ -130,10 +132,10 @@ def test_draws_are_uniform_in_time_and_normal_in_noise():
     # 80,000 draws: mean and variance within five standard errors.
     assert abs(float(noise.mean())) < 5 / np.sqrt(80_000)
     assert abs(float(noise.var()) - 1) < 5 * np.sqrt(2 / 80_000)
-    again, other = (draw_step(jax.random.key(seed), (20_000, 2, 2, 1), SCHEDULE) for seed in (0, 1))
-    assert (again[0] == t).all()
-    assert (again[1] == noise).all()
-    assert (other[0] != t).any()
+    again, other = (draw_step(jax.random.key(seed), objective, shape) for seed in (0, 1))
+    assert (again.t == t).all()
+    assert (again.noise == noise).all()
+    assert (other.t != t).any()
 
 
 def test_the_true_noise_nearly_finds_the_optimum():
@@ -143,7 +145,7 @@ def test_the_true_noise_nearly_finds_the_optimum():
 
     @jax.jit
     def errors(noise_hat):
-        loss = training_losses(lambda *_: noise_hat, x0, mu, t, noise, schedule=SCHEDULE, loss_fn=l2_loss)
+        loss = training_losses(Objective(SCHEDULE, l2_loss), lambda *_: noise_hat, x0, mu, Draws(t, noise))
         return 255 * jnp.sqrt(loss)
 
     missed = errors(noise)
@@ -156,7 +158,8 @@ def test_each_image_has_its_own_loss():
 
     @jax.jit
     def losses(x0, mu):
-        return training_losses(lambda x_t, mu, t: x_t - mu, x0, mu, t, noise, schedule=SCHEDULE, loss_fn=l2_loss)
+        objective = Objective(SCHEDULE, l2_loss)
+        return training_losses(objective, lambda x_t, mu, t: x_t - mu, x0, mu, Draws(t, noise))
 
     x0, mu = images(5), images(6)
     before, after = losses(x0, mu), losses(x0.at[1].set(0.5), mu.at[1].set(0.1))

@@ -27,14 +27,14 @@ def test_a_download_becomes_a_set_that_trains_and_evaluates(shell, tmp_path, tra
 
     scores = {}
     for route, data in (("folder", tmp_path / "x"), ("zip", archive), ("prepared", tmp_path / "data")):
-        output = tmp_path / f"{route}.json"
+        output = tmp_path / f"{route} scores"
         result = shell(
             "evaluate", f"--checkpoint={trained[0]}", "--dataset=lol_v1", f"--data={data}", f"--output={output}"
         )
         assert result.code == 0, result
-        scores[route] = json.loads(output.read_text())["images"]
+        scores[route] = (output / "images.csv").read_text()
     assert scores["folder"] == scores["zip"] == scores["prepared"]
-    assert [row["name"] for row in scores["prepared"]] == ["8"]
+    assert [line.split(",")[0] for line in scores["prepared"].splitlines()] == ["image", "8"]
 
     losses = {}
     for route, data in (("folder", tmp_path / "x"), ("prepared", tmp_path / "data")):

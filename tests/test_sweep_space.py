@@ -13,7 +13,7 @@ from configs.sweeps.space import choice, crossed, grid, integers, log_uniform, s
 from experiments import sweep
 from experiments.config import load_config
 from experiments.trials import flag, trial_name
-from sel.training.build import build_loss
+from sel.training.build import build_objective
 
 
 def test_grids_columns_and_products():
@@ -76,7 +76,7 @@ def test_sweep_files_ask_possible_questions(path, tmp_path, monkeypatch):
     made = sweep.make_trials(space, "configs/quickstart.py", [], tmp_path)
     assert len({trial.name for trial in made}) == len(made) == len(space) > 1
     for changes in {tuple(flag(*item) for item in trial.changes.items() if "loss" in item[0]) for trial in made}:
-        build_loss(load_config("configs/quickstart.py", changes))
+        build_objective(load_config("configs/quickstart.py", changes))
     assert sweep.load_sweep(str(path)) == space
 
 

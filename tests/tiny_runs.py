@@ -26,7 +26,10 @@ CONFIG = {
     },
     "diffusion": {"kind": "cosine", "num_steps": 10, "max_sigma": 0.2, "eps": 0.005},
     "loss": {"name": "l1"},
+    "objective": {"compare": "x_prev", "t_sampling": "uniform", "t_weighting": "none"},
     "optimizer": {
+        "name": "adamw",
+        "schedule": "cosine",
         "learning_rate": 1e-3,
         "end_learning_rate": 1e-4,
         "warmup_steps": 2,
@@ -35,10 +38,12 @@ CONFIG = {
         "weight_decay": 1e-4,
         "clip_norm": 1.0,
     },
-    "ema": {"decay": 0.9, "every": 1},
+    "ema": {"decay": 0.9, "every": 1, "warmup": "ratio"},
     "data": {"name": "samples", "crop_size": 16, "resize_chance": 0.5},
     "sampler": {"method": "posterior", "clip_x0": [0.0, 1.0]},
-    "checkpoint": {"every": 2, "keep": 2},
+    "checkpoint": {"every": 2, "keep": 2, "keep_best": 0},
+    "max_skipped": 3,
+    "compute": {"accumulate": 1, "remat": False, "parameter_shards": 1},
 }
 UNET = {"name": "unet", "width": 4, "depth": 1, "norm_epsilon": 1e-5, "dtype": "float32"}
 L1 = {"name": "l1"}

@@ -42,7 +42,7 @@ def read_image(source: str | ImageSource) -> RGB:
     Raises:
         UserError: The file is missing, empty, damaged, too large, no image or of a pixel format without a known white.
     """
-    with _quiet():
+    with quiet():
         return _decode(source)
 
 
@@ -73,7 +73,7 @@ def read_images(
             return error
 
     # Warning filters belong to the process: they are changed once, around all threads.
-    with _quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with quiet(), ThreadPoolExecutor(os.cpu_count()) as pool:
         for image in pool.map(decode, sources):
             if isinstance(image, UserError):
                 assert report is not None
@@ -98,7 +98,7 @@ def image_size(source: str | ImageSource) -> tuple[int, int]:
     Raises:
         UserError: The file is missing, empty, too large or no image.
     """
-    with _quiet(), _opened(source) as image:
+    with quiet(), opened(source) as image:
         width, height = image.size
         if image.format == "TIFF":  # of this format Pillow gives the upright size already, in some versions
             width, height = image.tag_v2[256], image.tag_v2[257]  # type: ignore[attr-defined]
@@ -124,9 +124,24 @@ def write_png(
     path, pixels = Path(path), _to_uint8(np.asarray(image))
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: images are written as PNG, so the name must end in .png")
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    write_whole(path, content.getvalue())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a temporary file beside it takes its name when complete.
+
+    Args:
+        path: The file to write or replace; its folder exists.
+        content: What it is to hold.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        Image.fromarray(pixels).save(temporary, format="PNG")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
@@ -169,7 +184,7 @@ def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Pillow's warnings (missing plugins, odd metadata, large images) from the user: a problem raises instead."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -177,7 +192,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(source: str | ImageSource) -> Iterator[Image.Image]:
+def opened(source: str | ImageSource) -> Iterator[Image.Image]:
     """Open an image; whatever Pillow raises, then or while it is used, becomes a `UserError`."""
     path = Path(source) if isinstance(source, str) else source
     try:
@@ -204,7 +219,7 @@ def _opened(source: str | ImageSource) -> Iterator[Image.Image]:
 
 
 def _decode(source: str | ImageSource) -> RGB:
-    with _opened(source) as image:
+    with opened(source) as image:
         image.load()
         upright: Image.Image = image
         with contextlib.suppress(Exception):  # the pixels are good: unreadable metadata must not hide them

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import grain
 import numpy as np
-from jaxtyping import UInt8
 
 from sel.data.augment import cut, draw_crops, smallest_side
 from sel.data.pairs import Pair
 from sel.data.storage import Report, refuse
 from sel.errors import UserError
 
-Batch = dict[str, UInt8[np.ndarray, "b s s 3"]]
+# Images as UInt8[b s s 3], and the numbers of their pairs.
+Batch = dict[str, np.ndarray]
 
 
 def training_dataset(
@@ -45,8 +45,8 @@ def training_dataset(
         process_count: Number of equal parts.
 
     Returns:
-        A dataset whose `dataset[step]` is `{"mu": uint8, "x0": uint8}`, each of the shape
-        `[batch_size / process_count, crop_size, crop_size, 3]`.
+        A dataset whose `dataset[step]` is `{"mu": uint8, "x0": uint8, "index": int}`: images of the shape
+        `[batch_size / process_count, crop_size, crop_size, 3]`, and of which pairs all processes' images are.
 
     Raises:
         UserError: An image is smaller than the crop (times 1.25 with resizing).
@@ -74,7 +74,7 @@ def training_dataset(
             pair, crop = pairs[indices[first + row]], crops[first + row]
             batch["mu"][row] = cut(pair.mu, crop, crop_size)
             batch["x0"][row] = cut(pair.x0, crop, crop_size)
-        return batch
+        return batch | {"index": np.array(indices)}
 
     return grain.MapDataset.range(sys.maxsize // batch_size).seed(seed).random_map(cut_batch)
 

@@ -6,7 +6,10 @@ takes the clean image x0 to the degraded image mu. Images are floating point, ch
 leave that range), any size. The time `t` is one integer, or one per image; it lies in 1..T, which a traced value cannot
 be checked for: the score and the clean estimate do not exist at t = 0. Below, as in the paper,
 
-    A = exp(-theta_t dt),   B = exp(-Theta_t dt),   C = exp(-Theta_{t-1} dt).
+    A = exp(-(Theta_t - Theta_s) dt),   B = exp(-Theta_t dt),   C = exp(-Theta_s dt),
+
+where s < t is the time that a reverse step leads to: t - 1 unless it is given, in 0..t - 1. The reverse steps are exact
+for any s, except for the Euler steps of the SDE and the ODE.
 
 Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023; the spread of
 the optimum, Luo et al., "Refusion", CVPR Workshops 2023. Every 1 - exp(-a) is written -expm1(-a): near t = 1 the plain
@@ -76,10 +79,12 @@ def score_from_noise(schedule: Schedule, noise_hat: Images, t: Time) -> Images:
     return -noise_hat / _per_image(schedule.sigma_bar[t])
 
 
-def reverse_sde_mean(schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images, t: Time) -> Images:
-    """One Euler step of the reverse-time SDE without its random part: the mean of x_{t-1}.
+def reverse_sde_mean(
+    schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images, t: Time, *, s: Time | None = None
+) -> Images:
+    """One Euler step of the reverse-time SDE without its random part: the mean of x_s.
 
-        x_t - (theta_t (mu - x_t) - sigma_t^2 score) dt
+        x_t - (Theta_t - Theta_s) dt ((mu - x_t) - 2 sigma_max^2 score)
 
     Even with the true noise this differs from `posterior_mean`, by the error of the Euler step.
 
@@ -89,17 +94,20 @@ def reverse_sde_mean(schedule: Schedule, x_t: Images, mu: Images, noise_hat: Ima
         mu: Degraded images.
         noise_hat: Predicted noise, in standard deviations.
         t: Time steps.
+        s: Earlier time steps.
 
     Returns:
-        Means of x_{t-1}, in image units.
+        Means of x_s, in image units.
     """
-    return _euler_step(schedule, x_t, mu, noise_hat, t, score_weight=1.0)
+    return _euler_step(schedule, x_t, mu, noise_hat, t, s, score_weight=2.0)
 
 
-def reverse_ode_mean(schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images, t: Time) -> Images:
+def reverse_ode_mean(
+    schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images, t: Time, *, s: Time | None = None
+) -> Images:
     """One Euler step of the probability-flow ODE, which has the marginals of the SDE and no random part.
 
-        x_t - (theta_t (mu - x_t) - sigma_t^2 score / 2) dt
+        x_t - (Theta_t - Theta_s) dt ((mu - x_t) - sigma_max^2 score)
 
     Args:
         schedule: The noise schedule.
@@ -107,19 +115,22 @@ def reverse_ode_mean(schedule: Schedule, x_t: Images, mu: Images, noise_hat: Ima
         mu: Degraded images.
         noise_hat: Predicted noise, in standard deviations.
         t: Time steps.
+        s: Earlier time steps.
 
     Returns:
-        x_{t-1}, in image units.
+        x_s, in image units.
     """
-    return _euler_step(schedule, x_t, mu, noise_hat, t, score_weight=0.5)
+    return _euler_step(schedule, x_t, mu, noise_hat, t, s, score_weight=1.0)
 
 
-def posterior_mean(schedule: Schedule, x_t: Images, x0: Images, mu: Images, t: Time) -> Images:
-    """Mean of x_{t-1} given x_t and x0: the optimum x_{t-1}* that a reverse step should reach.
+def posterior_mean(
+    schedule: Schedule, x_t: Images, x0: Images, mu: Images, t: Time, *, s: Time | None = None
+) -> Images:
+    """Mean of x_s given x_t and x0; for s = t - 1 the optimum x_{t-1}* that a reverse step should reach.
 
         A (1 - C^2) / (1 - B^2) (x_t - mu) + C (1 - A^2) / (1 - B^2) (x0 - mu) + mu
 
-    At t = 1 it is x0.
+    At s = 0 it is x0.
 
     Args:
         schedule: The noise schedule.
@@ -127,32 +138,59 @@ def posterior_mean(schedule: Schedule, x_t: Images, x0: Images, mu: Images, t: T
         x0: Clean images.
         mu: Degraded images.
         t: Time steps.
+        s: Earlier time steps.
 
     Returns:
-        Means of x_{t-1}, in image units.
+        Means of x_s, in image units.
     """
-    theta_dt, before_dt, now_dt = _exponents(schedule, t)
-    scale = -1 / jnp.expm1(-2 * now_dt)
-    from_state = -jnp.exp(-theta_dt) * jnp.expm1(-2 * before_dt) * scale
-    from_clean = -jnp.exp(-before_dt) * jnp.expm1(-2 * theta_dt) * scale
+    between, after, now = _exponents(schedule, t, s)
+    scale = -1 / jnp.expm1(-2 * now)
+    from_state = -jnp.exp(-between) * jnp.expm1(-2 * after) * scale
+    from_clean = -jnp.exp(-after) * jnp.expm1(-2 * between) * scale
     return _per_image(from_state) * (x_t - mu) + _per_image(from_clean) * (x0 - mu) + mu
 
 
-def posterior_std(schedule: Schedule, t: Time) -> PerTime:
-    """Standard deviation of x_{t-1} given x_t and x0.
+def posterior_std(schedule: Schedule, t: Time, *, s: Time | None = None) -> PerTime:
+    """Standard deviation of x_s given x_t and x0.
 
         sigma_max sqrt((1 - A^2) (1 - C^2) / (1 - B^2))
 
     Args:
         schedule: The noise schedule.
         t: Time steps.
+        s: Earlier time steps.
 
     Returns:
-        The standard deviations, in image units; 0 at t = 1. The published code keeps 1e-11 there.
+        The standard deviations, in image units; 0 at s = 0. The published code keeps 1e-11 there.
     """
-    theta_dt, before_dt, now_dt = _exponents(schedule, t)
-    variance = -jnp.expm1(-2 * theta_dt) * jnp.expm1(-2 * before_dt) / jnp.expm1(-2 * now_dt)
+    between, after, now = _exponents(schedule, t, s)
+    variance = -jnp.expm1(-2 * between) * jnp.expm1(-2 * after) / jnp.expm1(-2 * now)
     return schedule.max_sigma * jnp.sqrt(variance)
+
+
+def implicit_step(schedule: Schedule, x_t: Images, x0: Images, mu: Images, t: Time, *, s: Time | None = None) -> Images:
+    """The x_s that has the noise of x_t: a step without a random part that keeps the marginals (DDIM).
+
+        mu + C (x0 - mu) + sigma_bar_s / sigma_bar_t (x_t - m_t)
+
+    It solves the probability-flow ODE exactly where x0 does not change between s and t. At s = 0 it is x0.
+
+    Args:
+        schedule: The noise schedule.
+        x_t: Noisy states.
+        x0: Clean images.
+        mu: Degraded images.
+        t: Time steps.
+        s: Earlier time steps.
+
+    Returns:
+        x_s, in image units.
+
+    Source: Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, for this process.
+    """
+    s = jnp.asarray(t) - 1 if s is None else s
+    noise = x_t - marginal_mean(schedule, x0, mu, t)
+    return marginal_mean(schedule, x0, mu, s) + _per_image(schedule.sigma_bar[s] / schedule.sigma_bar[t]) * noise
 
 
 def x0_from_noise(schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images, t: Time) -> Images:
@@ -192,20 +230,19 @@ def start_state(schedule: Schedule, mu: Images, noise: Images) -> Images:
     return mu + schedule.max_sigma * noise
 
 
-def _euler_step(schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images, t: Time, score_weight: float) -> Images:
+def _euler_step(
+    schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images, t: Time, s: Time | None, score_weight: float
+) -> Images:
     score = score_from_noise(schedule, noise_hat, t)
-    drift = _per_image(schedule.theta[t]) * (mu - x_t) - score_weight * _per_image(schedule.sigma[t] ** 2) * score
-    return x_t - drift * schedule.dt
+    drift = mu - x_t - score_weight * schedule.max_sigma**2 * score
+    return x_t - _per_image(_exponents(schedule, t, s)[0]) * drift
 
 
-def _exponents(schedule: Schedule, t: Time) -> tuple[PerTime, PerTime, PerTime]:
-    """theta_t dt, Theta_{t-1} dt and Theta_t dt."""
+def _exponents(schedule: Schedule, t: Time, s: Time | None) -> tuple[PerTime, PerTime, PerTime]:
+    """(Theta_t - Theta_s) dt, Theta_s dt and Theta_t dt."""
     t = jnp.asarray(t)
-    return (
-        schedule.theta[t] * schedule.dt,
-        schedule.theta_cumsum[t - 1] * schedule.dt,
-        schedule.theta_cumsum[t] * schedule.dt,
-    )
+    now, after = schedule.theta_cumsum[t], schedule.theta_cumsum[t - 1 if s is None else jnp.asarray(s)]
+    return (now - after) * schedule.dt, after * schedule.dt, now * schedule.dt
 
 
 def _per_image(values: PerTime) -> Float[Array, "#b 1 1 1"]:

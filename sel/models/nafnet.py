@@ -10,7 +10,11 @@ from jaxtyping import Array, Float, Int
 from sel.models.layers import (
     DepthwiseConv3x3,
     DType,
+    EndingConv3x3,
     Features,
+    ModulatedNorm,
+    PointwiseConv,
+    PointwiseHalves,
     depth_to_space,
     pad_to_multiple,
     per_channel,
@@ -18,6 +22,19 @@ from sel.models.layers import (
     sinusoidal_embedding,
     space_to_depth,
 )
+
+
+def pooled(module: nn.Module, y: Features) -> Float[Array, "#b 1 1 c"]:
+    """The mean over each image, as a module uses it.
+
+    A part of an image is so treated as the whole image would be: where the collection "statistics" is mutable, the mean
+    is that over the batch, of parts from everywhere, and is kept; where it is given, it replaces the mean.
+    """
+    if module.is_mutable_collection("statistics") and not module.is_initializing():
+        module.put_variable("statistics", "mean", jnp.mean(y, axis=(0, 1, 2), keepdims=True))
+    if module.has_variable("statistics", "mean"):
+        return module.get_variable("statistics", "mean")
+    return jnp.mean(y, axis=(1, 2), keepdims=True)
 
 
 class NAFBlock(nn.Module):
@@ -36,22 +53,19 @@ class NAFBlock(nn.Module):
     def __call__(self, x: Features, time: Float[Array, "b d"]) -> tuple[Features, None]:
         """Transform a feature map, given the embedded time."""
         channels = x.shape[-1]
-        pointwise = partial(nn.Dense, dtype=self.dtype)
-        norm = partial(
-            nn.LayerNorm, epsilon=self.norm_epsilon, use_bias=False, use_fast_variance=False, dtype=self.dtype
-        )
-        modulation = pointwise(4 * channels, name="time")(simple_gate(time))[:, None, None, :]
+        pointwise, halves = partial(PointwiseConv, dtype=self.dtype), partial(PointwiseHalves, dtype=self.dtype)
+        norm = partial(ModulatedNorm, self.norm_epsilon, self.dtype)
+        modulation = pointwise(4 * channels, name="time")(simple_gate(*jnp.split(time, 2, -1))[:, None, None, :])
         shift_1, scale_1, shift_2, scale_2 = jnp.split(modulation, 4, axis=-1)
 
-        y = norm(name="norm1")(x) * (1 + scale_1) + shift_1
-        y = DepthwiseConv3x3(self.dtype, name="conv2")(pointwise(2 * channels, name="conv1")(y))
-        y = simple_gate(y)
-        y = y * pointwise(channels, name="attention")(jnp.mean(y, axis=(1, 2), keepdims=True))
+        y = norm(name="norm1")(x, scale_1, shift_1)
+        y = simple_gate(*DepthwiseConv3x3(self.dtype, name="conv2")(*halves(2 * channels, name="conv1")(y)))
+        y = y * pointwise(channels, name="attention")(pooled(self, y))
         y = pointwise(channels, name="conv3")(y)
         x = x + y * per_channel(self.param("beta", nn.initializers.zeros, (channels,)), self.dtype)
 
-        y = norm(name="norm2")(x) * (1 + scale_2) + shift_2
-        y = pointwise(channels, name="conv5")(simple_gate(pointwise(2 * channels, name="conv4")(y)))
+        y = norm(name="norm2")(x, scale_2, shift_2)
+        y = pointwise(channels, name="conv5")(simple_gate(*halves(2 * channels, name="conv4")(y)))
         return x + y * per_channel(self.param("gamma", nn.initializers.zeros, (channels,)), self.dtype), None
 
 
@@ -76,6 +90,7 @@ class ConditionalNAFNet(nn.Module):
         norm_epsilon: Added to the variance in the layer norms. The published code uses 1e-5 in float32 and 1e-3 in any
             other precision.
         dtype: Precision of the computation. Parameters, norm statistics, time embedding and output stay float32.
+        remat: Compute the inside of each block again for its gradient instead of keeping it.
 
     Source: Luo et al., "Refusion", CVPR Workshops 2023, on Chen et al., "Simple Baselines for Image Restoration", ECCV
     2022.
@@ -87,6 +102,7 @@ class ConditionalNAFNet(nn.Module):
     decoder_blocks: Sequence[int] = (1, 1, 1, 1, 1)
     norm_epsilon: float = 1e-5
     dtype: DType = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -111,32 +127,31 @@ class ConditionalNAFNet(nn.Module):
                 f"decoder_blocks: got {self.decoder_blocks}, expected {depth} numbers as in encoder_blocks"
             )
         _, h, w, c = x_t.shape
-        conv3x3 = partial(nn.Conv, kernel_size=(3, 3))
         time = self._embed_time(t)
 
         x = pad_to_multiple(jnp.concatenate([x_t - mu, mu], axis=-1), 2**depth, mode="constant")
-        x = conv3x3(self.width, dtype=self.dtype, name="intro")(x)
+        x = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="intro")(x)
         skips = []
         for level, blocks in enumerate(self.encoder_blocks):
             x = self._stage(x, time, blocks, f"encoder_{level}")
             skips.append(x)
-            x = nn.Dense(2 * x.shape[-1], dtype=self.dtype, name=f"down_{level}")(space_to_depth(x))
+            x = PointwiseConv(2 * x.shape[-1], dtype=self.dtype, name=f"down_{level}")(space_to_depth(x))
         x = self._stage(x, time, self.middle_blocks, "middle")
         for level, blocks in enumerate(self.decoder_blocks):
-            x = nn.Dense(2 * x.shape[-1], use_bias=False, dtype=self.dtype, name=f"up_{level}")(x)
+            x = PointwiseConv(2 * x.shape[-1], use_bias=False, dtype=self.dtype, name=f"up_{level}")(x)
             x = self._stage(depth_to_space(x) + skips.pop(), time, blocks, f"decoder_{level}")
-        return conv3x3(c, dtype=jnp.float32, name="ending")(x)[:, :h, :w, :]
+        return EndingConv3x3(c, name="ending")(x)[:, :h, :w, :]
 
     def _embed_time(self, t: Int[Array, " b"]) -> Float[Array, "b d"]:
         time = nn.Dense(8 * self.width, name="time_1")(sinusoidal_embedding(t, self.width))
-        return nn.Dense(4 * self.width, name="time_2")(simple_gate(time))
+        return nn.Dense(4 * self.width, name="time_2")(simple_gate(*jnp.split(time, 2, -1)))
 
     def _stage(self, x: Features, time: Float[Array, "b d"], blocks: int, name: str) -> Features:
         if blocks == 0:
             return x
         stack = nn.scan(
-            NAFBlock,
-            variable_axes={"params": 0},
+            nn.remat(NAFBlock, prevent_cse=False) if self.remat else NAFBlock,
+            variable_axes={"params": 0, "statistics": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
             length=blocks,

@@ -77,6 +77,7 @@ class ConditionalUNet(nn.Module):
             other precision.
         dtype: Precision of the computation. Parameters, norm statistics, attention, time embedding and output stay
             float32.
+        remat: Compute the inside of each block again for its gradient instead of keeping it.
 
     Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023; the
     attention, Shen et al., "Efficient Attention", WACV 2021.
@@ -86,6 +87,7 @@ class ConditionalUNet(nn.Module):
     depth: int = 4
     norm_epsilon: float = 1e-5
     dtype: DType = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -107,7 +109,7 @@ class ConditionalUNet(nn.Module):
         if not 0 <= self.depth <= 10:  # a size of images, 2^depth, that takes longer than any person waits
             raise ValueError(f"depth: got {self.depth}, expected 0 to 10 levels")
         _, h, w, c = x_t.shape
-        block = partial(ResBlock, dtype=self.dtype)
+        block = partial(self._block(ResBlock), dtype=self.dtype)
         time = nn.Dense(4 * self.width, name="time_1")(sinusoidal_embedding(t, self.width))
         time = nn.Dense(4 * self.width, name="time_2")(nn.gelu(time, approximate=False))
 
@@ -118,18 +120,22 @@ class ConditionalUNet(nn.Module):
             x, new_skips = self._down(x, time, level)
             skips += new_skips
         x = block(x.shape[-1], name="middle_block1")(x, time)
-        x = LinearAttention(self.norm_epsilon, self.dtype, name="middle_attention")(x)
+        x = self._block(LinearAttention)(self.norm_epsilon, self.dtype, name="middle_attention")(x)
         x = block(x.shape[-1], name="middle_block2")(x, time)
         for level in range(self.depth):
             x = self._up(x, time, level, (skips.pop(), skips.pop()))
         x = block(self.width, name="ending_block")(jnp.concatenate([x, first], axis=-1), time)
         return nn.Conv(c, (3, 3), dtype=jnp.float32, name="ending")(x)[:, :h, :w, :]
 
+    def _block(self, kind: type[nn.Module]) -> type[nn.Module]:
+        return nn.remat(kind) if self.remat else kind
+
     def _down(self, x: Features, time: Float[Array, "b d"], level: int) -> tuple[Array, list[Features]]:
         channels, name = x.shape[-1], f"down_{level}"
-        x = early = ResBlock(channels, self.dtype, name=f"{name}_block1")(x, time)
-        x = ResBlock(channels, self.dtype, name=f"{name}_block2")(x, time)
-        x = late = LinearAttention(self.norm_epsilon, self.dtype, name=f"{name}_attention")(x)
+        block, attention = self._block(ResBlock), self._block(LinearAttention)
+        x = early = block(channels, self.dtype, name=f"{name}_block1")(x, time)
+        x = block(channels, self.dtype, name=f"{name}_block2")(x, time)
+        x = late = attention(self.norm_epsilon, self.dtype, name=f"{name}_attention")(x)
         resize = partial(nn.Conv, 2 * channels, dtype=self.dtype, name=f"{name}_resize")
         if level == self.depth - 1:
             return resize(kernel_size=(3, 3), use_bias=False)(x), [early, late]
@@ -137,9 +143,10 @@ class ConditionalUNet(nn.Module):
 
     def _up(self, x: Features, time: Float[Array, "b d"], level: int, skips: tuple[Array, Array]) -> Array:
         channels, name, last = x.shape[-1], f"up_{level}", level == self.depth - 1
-        x = ResBlock(channels, self.dtype, name=f"{name}_block1")(jnp.concatenate([x, skips[0]], axis=-1), time)
-        x = ResBlock(channels, self.dtype, name=f"{name}_block2")(jnp.concatenate([x, skips[1]], axis=-1), time)
-        x = LinearAttention(self.norm_epsilon, self.dtype, name=f"{name}_attention")(x)
+        block, attention = self._block(ResBlock), self._block(LinearAttention)
+        x = block(channels, self.dtype, name=f"{name}_block1")(jnp.concatenate([x, skips[0]], axis=-1), time)
+        x = block(channels, self.dtype, name=f"{name}_block2")(jnp.concatenate([x, skips[1]], axis=-1), time)
+        x = attention(self.norm_epsilon, self.dtype, name=f"{name}_attention")(x)
         if not last:
             x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
         return nn.Conv(channels // 2, (3, 3), use_bias=not last, dtype=self.dtype, name=f"{name}_resize")(x)

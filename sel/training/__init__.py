@@ -11,16 +11,19 @@ from sel.training.checkpoint import (
 )
 from sel.training.config import Section, differences, from_json
 from sel.training.fine_tuning import find_init
-from sel.training.loop import train
+from sel.training.keys import check_keys, unread, without_unread
+from sel.training.loop import Stopped, train
 from sel.training.state import TrainState
 
 __all__ = [
     "Parts",
     "Section",
+    "Stopped",
     "TrainState",
     "build_model",
     "build_parts",
     "build_restore",
+    "check_keys",
     "check_new_params",
     "differences",
     "find_checkpoint",
@@ -32,4 +35,6 @@ __all__ = [
     "read_params",
     "save_params",
     "train",
+    "unread",
+    "without_unread",
 ]

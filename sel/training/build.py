@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,22 +12,24 @@ import optax
 from flax import linen as nn
 from flax.errors import FlaxError
 
-from sel import models
 from sel.data import Pair, training_dataset
 from sel.diffusion import Schedule, make_schedule
 from sel.entropy import sample_neighbor_weights
 from sel.errors import UserError
-from sel.objective import LossFn, make_loss
-from sel.restoration import Restore, make_restore
+from sel.objective import Objective, make_loss
+from sel.restoration import TiledRestore
 from sel.training.config import Section, lookup
-from sel.training.optimizer import make_learning_rate, make_optimizer
+from sel.training.keys import MODELS, check_keys, keys_read, module_keys
+from sel.training.optimizer import UpdateAverage, make_average, make_learning_rate, make_optimizer
 from sel.training.state import init_params
 
-_MODELS = {"nafnet": models.ConditionalNAFNet, "unet": models.ConditionalUNet}
 # float16 would need its losses scaled.
 _PRECISIONS = ("float32", "bfloat16")
 
-_COUNTS = ("num_steps", "batch_size", "log_every", "checkpoint.every", "checkpoint.keep", "ema.every")
+_COUNTS = (
+    *("num_steps", "batch_size", "log_every", "max_skipped"),
+    *("ema.every", "checkpoint.every", "checkpoint.keep", "compute.accumulate"),
+)
 _RANGES = {
     "seed": (0, math.inf),
     "validate_every": (0, math.inf),
@@ -37,7 +39,15 @@ _RANGES = {
     "optimizer.b2": (0, 1),
     "optimizer.weight_decay": (0, math.inf),
     "optimizer.clip_norm": (0, math.inf),
+    "optimizer.gamma": (0, math.inf),
+    "objective.snr_cap": (0, math.inf),
+    "loss.entropy": (0, math.inf),
+    "loss.l1": (0, math.inf),
+    "loss.blurred_l1": (0, math.inf),
     "ema.decay": (0, 1),
+    "checkpoint.keep_best": (0, math.inf),
+    "compute.remat": (0, 2),
+    "compute.parameter_shards": (0, math.inf),
 }
 
 
@@ -47,47 +57,42 @@ class Parts:
 
     Attributes:
       module: the network.
-      schedule: the diffusion.
-      loss_fn: compares a reverse step with the best one.
-      neighbor_weights: distribution of the neighbour weights that the loss gets anew in each step, or None.
+      objective: what training minimizes.
       learning_rate: from the number of updates to the learning rate.
       optimizer: uses it.
+      update_average: from the average, the new parameters and the number of updates to the new average.
     """
 
     module: nn.Module
-    schedule: Schedule
-    loss_fn: LossFn
-    neighbor_weights: str | None
+    objective: Objective
     learning_rate: optax.Schedule
     optimizer: optax.GradientTransformation
+    update_average: UpdateAverage
 
 
 def build_parts(config: Section) -> Parts:
     """Build every part and try it on abstract arrays.
 
     Raises:
-      UserError: if a key is missing or its value is none that the part accepts.
+      UserError: if a key is missing or read by nothing, or its value is none that the part accepts.
     """
+    check_keys(config)
     check_numbers(config)
-    module, schedule = build_model(config), build_schedule(config)
-    rate = make_learning_rate(config["optimizer"], config["num_steps"])
-    optimizer = make_optimizer(config["optimizer"], rate)
-    return Parts(module, schedule, *build_loss(config), rate, optimizer)
+    module, objective = build_model(config), build_objective(config)
+    rate = _call("optimizer", make_learning_rate, config["optimizer"], config["num_steps"])
+    optimizer = _call("optimizer", make_optimizer, config["optimizer"], rate)
+    return Parts(module, objective, rate, optimizer, _call("ema", make_average, config["ema"]))
 
 
 def build_model(config: Section) -> nn.Module:
-    """The network of `config.model`: its `name`, and the fields of the module, all of which it must know."""
+    """The network of `config.model`: its `name`, and the fields of the module."""
     options = _options(config, "model")
     name = config["model"]["name"]
-    _check_choice("model.name", options.pop("name"), tuple(_MODELS))
+    _check_choice("model.name", options.pop("name"), tuple(MODELS))
     _check_choice("model.dtype", config["model"]["dtype"], _PRECISIONS)
-    unused = [f"config.model.{key}" for key in options if key not in _fields(_MODELS[name])]
-    if unused:
-        raise UserError(
-            f"{', '.join(unused)}: the network {name} has no such key; its keys are {', '.join(_fields(_MODELS[name]))}"
-        )
+    check_keys(config, sections=["model"])
     options["dtype"] = getattr(jnp, options["dtype"])
-    module = _call("model", _MODELS[name], **options)
+    module = _call("model", MODELS[name], **options)
     params = _call("model", jax.eval_shape, partial(init_params, module=module), jax.random.key(0))
     if min(leaf.size for leaf in jax.tree.leaves(params)) < 1:
         raise UserError(
@@ -98,17 +103,12 @@ def build_model(config: Section) -> nn.Module:
 
 def model_section(module: nn.Module) -> Section:
     """The `config.model` that `build_model` builds this network from, as JSON gives it back."""
-    name = next(name for name, network in _MODELS.items() if type(module) is network)
-    options = {key: getattr(module, key) for key in _fields(type(module))}
+    name = next(name for name, network in MODELS.items() if type(module) is network)
+    options = {key: getattr(module, key) for key in module_keys(type(module))}
     options["dtype"] = jnp.dtype(options["dtype"]).name
     return Section(
         name=name, **{key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
     )
-
-
-def _fields(network: type[nn.Module]) -> list[str]:
-    """What a network is made from; Flax adds two fields of its own."""
-    return [field.name for field in fields(network) if field.name not in ("parent", "name")]
 
 
 def build_schedule(config: Section) -> Schedule:
@@ -116,30 +116,33 @@ def build_schedule(config: Section) -> Schedule:
     return _call("diffusion", make_schedule, **_options(config, "diffusion"))
 
 
-def build_loss(config: Section) -> tuple[LossFn, str | None]:
-    """The loss of `config.loss`, and how its `neighbor_weights` are drawn in each step.
-
-    A loss has a `name`; the spatial entropy has options, which other losses do not read.
-    """
+def build_objective(config: Section) -> Objective:
+    """The diffusion of `config.diffusion`, compared as `config.objective` says by the loss of `config.loss`."""
     options = _options(config, "loss")
     name = options.pop("name")
-    if name != "spatial_entropy":
-        options = {}
     drawn = options.pop("neighbor_weights", None)
     if drawn is not None:
         _call("loss.neighbor_weights", sample_neighbor_weights, jax.random.key(0), drawn)
+    if name == "mixture" and not any(config["loss"][weight] for weight in ("entropy", "l1", "blurred_l1")):
+        raise UserError("config.loss: a mixture needs a weight above 0: entropy, l1 or blurred_l1")
     loss_fn = _call("loss", make_loss, name, **options)
     _call("loss", jax.eval_shape, loss_fn, _images(), _images())
-    return loss_fn, drawn
+    compared = _options(config, "objective")
+    return _call("objective", Objective, build_schedule(config), loss_fn, neighbor_weights=drawn, **compared)
 
 
-def build_restore(config: Section) -> Restore:
-    """What use needs of a configuration: the sampler of `config.sampler` around its network and diffusion."""
-    module = build_model(config)
-    restore = _call("sampler", make_restore, module, build_schedule(config), **_options(config, "sampler"))
+def build_restore(config: Section, **options: Any) -> TiledRestore:
+    """What use needs of a configuration: the sampler of `config.sampler` around its network and diffusion.
+
+    `options` are those of `TiledRestore`: `tile`, `overlap`.
+    """
+    module, schedule, sampler = build_model(config), build_schedule(config), _options(config, "sampler")
+    if isinstance(sampler.get("num_steps"), int):  # at most, as many as there are
+        sampler["num_steps"] = min(sampler["num_steps"], schedule.num_steps)
+    restore = _call("sampler", TiledRestore, module, schedule, **options, **sampler)
     key = jax.random.key(0)
     params = jax.eval_shape(partial(init_params, module=module), key)
-    _call("sampler", jax.eval_shape, restore, key, params, _images())
+    _call("sampler", jax.eval_shape, restore.whole, key, params, _images())
     return restore
 
 
@@ -169,6 +172,9 @@ def check_numbers(config: Section) -> None:
         if not isinstance(value, int) or value < 1:
             raise UserError(f"config.{key} must be a whole number of at least 1, found {value!r}")
     for key, (low, high) in {**_RANGES, "optimizer.warmup_steps": (0, config["num_steps"])}.items():
+        section, _, name = key.rpartition(".")
+        if name not in keys_read(config, section):
+            continue
         value = lookup(config, key)
         if not isinstance(value, (int, float)) or not low <= value < high:
             raise UserError(f"config.{key} must be at least {low} and below {high}, found {value!r}")

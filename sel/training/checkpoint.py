@@ -1,10 +1,8 @@
-"""Checkpoints on disk, each with the configuration that made it: `WORKDIR/checkpoints/STEP`."""
+"""Checkpoints on disk, each with the configuration that made it: `WORKDIR/checkpoints/STEP`. Reading, and new ones."""
 
-import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,89 +11,15 @@ from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
 from sel.errors import UserError
-from sel.training.config import Section, differences, from_json
-from sel.training.state import TrainState
+from sel.training.config import Section, from_json
+from sel.training.keys import brought_up_to_date
 
-_FOLDER = "checkpoints"
-
-
-class Checkpoints:
-    """The checkpoints of one run. Saving is atomic and goes on in the background; leaving the context waits for it."""
-
-    def __init__(self, workdir: Path, config: Section):
-        """Open `workdir`, which may be new.
-
-        Raises:
-          UserError: if it holds checkpoints of a run with another configuration, or damaged ones.
-        """
-        self._config = config
-        self._workdir, self._folder = workdir, workdir / _FOLDER
-        steps = _steps(self._folder)
-        if steps:
-            different = differences(read_config(self._folder / str(max(steps))), config)
-            if different:
-                raise UserError(
-                    f"{workdir} holds a run with another configuration: {'; '.join(different[:5])}. "
-                    "Continue it with the same configuration, or begin in another folder"
-                )
-        self._checkpointer = ocp.training.Checkpointer(
-            self._folder.absolute(),
-            preservation_policy=ocp.training.preservation_policies.LatestN(config["checkpoint"]["keep"]),
-            cleanup_tmp_directories=True,
-        )
-
-    @property
-    def latest(self) -> int:
-        """Step of the last complete checkpoint, 0 if there is none."""
-        return latest_step(self._workdir)
-
-    def save(self, state: TrainState) -> None:
-        """Begin to write the state as the checkpoint of its step, after the one before is complete.
-
-        Raises:
-          UserError: if that one could not be written.
-        """
-        with self._writing():
-            # Without force a step is passed over while another is being written.
-            self._checkpointer.save_async(int(state.step), state, force=True, custom_metadata={"config": self._config})
-
-    def restore(self, like: TrainState) -> TrainState:
-        """Read the last checkpoint.
-
-        Args:
-          like: `jax.ShapeDtypeStruct`s with shardings.
-
-        Raises:
-          UserError: if it is damaged.
-        """
-        try:
-            return self._checkpointer.load(self.latest, like)
-        except Exception as error:  # whatever a reader stumbles upon in a damaged file
-            raise _damaged(self._folder / str(self.latest)) from error
-
-    def __enter__(self) -> "Checkpoints":
-        """Use until the end of the block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Wait for what is being written."""
-        with self._writing():
-            self._checkpointer.close()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # a full disk is a ValueError here
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{self._folder}: a checkpoint can't be written; complete ones are kept. {reason}"
-            ) from error
+FOLDER = "checkpoints"
 
 
 def latest_step(workdir: Path) -> int:
     """Step from which training in `workdir` would go on: that of the last checkpoint, or 0."""
-    return max(_steps(workdir / _FOLDER), default=0)
+    return max(steps_in(workdir / FOLDER), default=0)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -107,8 +31,8 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: {'a file' if path.exists() else 'no such folder'}; a checkpoint is a folder")
-    for folder in (path / _FOLDER, path):
-        steps = _steps(folder)
+    for folder in (path / FOLDER, path):
+        steps = steps_in(folder)
         if steps:
             return folder / str(max(steps))
     return path
@@ -121,7 +45,8 @@ def read_config(checkpoint: Path) -> Section:
       UserError: if `checkpoint` is none, or none of this project.
     """
     try:
-        return from_json(json.dumps(ocp.metadata(checkpoint.absolute()).custom_metadata["config"]))
+        stored = from_json(json.dumps(ocp.metadata(checkpoint.absolute()).custom_metadata["config"]))
+        return brought_up_to_date(stored)
     except Exception as error:  # whatever a reader stumbles upon in other people's folders
         raise UserError(
             f"{checkpoint}: no checkpoint of this project, or a damaged one; give the folder of a training run, or one "
@@ -144,7 +69,7 @@ def read_params(checkpoint: Path, *, sharding: Sharding | None = None) -> Any:
         )
         return ocp.load(checkpoint.absolute(), wanted)["average"]
     except Exception as error:  # as above
-        raise _damaged(checkpoint) from error
+        raise damaged_error(checkpoint) from error
 
 
 def check_new_params(workdir: Path, *, overwrite: bool) -> None:
@@ -157,7 +82,7 @@ def check_new_params(workdir: Path, *, overwrite: bool) -> None:
     for folder in (workdir, *workdir.parents):
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file; a checkpoint is a folder")
-    steps = _steps(workdir / _FOLDER)
+    steps = steps_in(workdir / FOLDER)
     if any(steps):
         raise UserError(f"{workdir} holds a training run, which is not overwritten; choose another folder")
     if steps and not overwrite:
@@ -180,11 +105,11 @@ def save_params(workdir: Path, params: Any, config: Section, *, overwrite: bool 
       UserError: as `check_new_params`, or if it can't be written.
     """
     check_new_params(workdir, overwrite=overwrite)
-    folder = workdir / _FOLDER
+    folder = workdir / FOLDER
     target = folder / "0"
     new, old = (folder / f".{name}.{os.getpid()}.tmp" for name in ("new", "old"))
     try:
-        ocp.save(new.absolute(), {"average": params}, custom_metadata={"config": config})
+        ocp.save(new.absolute(), {"average": params}, custom_metadata={"config": portable(config)})
         if target.exists():
             target.rename(old)
         new.rename(target)
@@ -198,12 +123,18 @@ def save_params(workdir: Path, params: Any, config: Section, *, overwrite: bool 
     return target
 
 
-def _steps(folder: Path) -> list[int]:
+def portable(config: Section) -> Section:
+    """What a checkpoint holds of a configuration: what the section `compute` says is no part of a run."""
+    return Section({name: value for name, value in config.items() if name != "compute"})
+
+
+def steps_in(folder: Path) -> list[int]:
     """Numbers of the checkpoints in a folder. One that is still being written has another name."""
     return [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
 
 
-def _damaged(checkpoint: Path) -> UserError:
+def damaged_error(checkpoint: Path) -> UserError:
+    """What to say of a checkpoint that can't be read."""
     return UserError(
         f"{checkpoint}: the checkpoint is damaged; if there is an older one, delete this folder to use that"
     )

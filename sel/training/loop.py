@@ -1,184 +1,179 @@
 """The loop: batches in, steps bounded in flight, metrics and checkpoints out."""
 
 import contextlib
+import dataclasses
 import functools
-import json
-import math
-import os
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import optax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from sel.data import Pair, batches
 from sel.errors import UserError
 from sel.training.build import Parts, build_dataset, build_parts
-from sel.training.checkpoint import Checkpoints, latest_step
+from sel.training.checkpoint import latest_step
 from sel.training.config import Section
 from sel.training.fine_tuning import find_init, read_init
-from sel.training.sharding import check_batch_size, make_mesh, replicated, shard_batch
+from sel.training.record import SKIPPED, Line, Record, Report
+from sel.training.run_checkpoints import RANKED_BY, Checkpoints
+from sel.training.sharding import check_batch_size, gather, make_mesh, replicated, shard_batch, state_shardings
 from sel.training.state import TrainState, first_state, init_state
 from sel.training.step import make_train_step
 
-Report = Callable[[int, dict[str, float]], None]
-Validate = Callable[[Any], dict[str, float]]
+Validate = Callable[[int, Any], dict[str, float]]
 
-# Steps whose results are not awaited yet. Unbounded, the host runs away from its devices: memory grows, and several CPU
-# devices deadlock.
-_IN_FLIGHT = 8
+
+class Stopped(Exception):  # noqa: N818  nothing went wrong
+    """Training was asked to stop, and has saved the state of `step`."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped after step {step}, which is saved")
+        self.step = step
 
 
 def train(
-    config: Section, workdir: Path, pairs: Sequence[Pair], report: Report, *, validate: Validate | None = None
+    config: Section,
+    workdir: Path,
+    pairs: Sequence[Pair],
+    report: Report,
+    *,
+    validate: Validate | None = None,
+    log: Callable[[Line], None] = lambda line: None,
+    tell: Callable[[str], None] = lambda text: None,
+    should_stop: Callable[[int], bool] = lambda step: False,
+    before: Callable[[int, Callable[[], None]], None] = lambda step, wait: None,
+    examine: Callable[[jax.stages.Compiled], None] = lambda compiled: None,
 ) -> TrainState:
     """Train to `config.num_steps`, from the last checkpoint in `workdir` if there is one.
 
     Step n depends on the configuration and n alone, so that an interrupted run ends with the same parameters, bit for
-    bit.
+    bit. With several processes, all call this alike, with a `workdir` that all of them see; what is written but
+    checkpoints, and `validate`, is the first one's.
 
     Args:
       config: see `configs/default.py`.
-      workdir: gets `checkpoints/` and `metrics.jsonl`.
+      workdir: gets `checkpoints/`, `metrics.jsonl` and, if there are any, `skipped.jsonl`.
       pairs: training pairs.
-      report: called after each step with its number, its loss and its gradient norm.
-      validate: scores averaged parameters, every `config.validate_every` steps, for `metrics.jsonl`.
+      report: called after each step with its number and metrics: `loss`, `gradient_norm`, `update_norm`.
+      validate: scores averaged parameters after a step, every `config.validate_every` steps. The best
+        `config.checkpoint.keep_best` by `validation_psnr` are kept.
+      log: called with each line of `metrics.jsonl`.
+      tell: called with what a person should know, for example that a damaged checkpoint was passed over.
+      should_stop: called after each step with its number; if it is true, the state is saved and training stops. All
+        processes must get the same answer for the same step.
+      before: called before each step with its number and a function that awaits all steps before it.
+      examine: called with the compiled step before the first one.
 
     Returns:
       The final state.
 
     Raises:
-      UserError: for a wrong option, a folder of another run, or a loss that is not finite; checkpoints are left as
-        they were.
+      UserError: for a wrong option, a folder of another run, a checkpoint that can't be written, or
+        `config.max_skipped` steps in a row without a finite gradient, after which the last good state is saved.
+      Stopped: if `should_stop` was true.
     """
-    parts = build_parts(config)
-    check_batch_size(config["batch_size"])
-    mesh = make_mesh()
-    step_fn = make_train_step(
-        parts.module,
-        parts.schedule,
-        parts.loss_fn,
-        parts.optimizer,
-        mesh,
-        ema_decay=config["ema"]["decay"],
-        ema_every=config["ema"]["every"],
-        neighbor_weights=parts.neighbor_weights,
-    )
-    dataset = build_dataset(config, pairs)
-    # A run that goes on has no need of it any more.
-    origin = None if latest_step(workdir) else find_init(config)
+    parts, compute = build_parts(config), config["compute"]
+    check_batch_size(config["batch_size"], compute["accumulate"])
+    mesh = make_mesh(compute["parameter_shards"])
     key_init, key_steps = jax.random.split(jax.random.key(config["seed"]))
-    with Checkpoints(workdir, config) as checkpoints:
-        if origin:
-            state = _tuned_state(origin, config, parts, mesh)
-        else:
-            state = _first_state(checkpoints, parts, key_init, mesh)
+    dataset, names = build_dataset(config, pairs), [pair.name for pair in pairs]
+    # A run that goes on has no need of the one that it began with.
+    origin = None if latest_step(workdir) else find_init(config)
+    with Checkpoints(workdir, config, tell) as checkpoints:
+        state = _begin(config, parts, mesh, checkpoints, key_init, origin)
+        step_fn = make_train_step(
+            parts.module.clone(remat=compute["remat"]),
+            parts.objective,
+            parts.optimizer,
+            parts.update_average,
+            mesh,
+            jax.tree.map(lambda x: x.sharding, state),
+            accumulate=compute["accumulate"],
+        )
         start = int(state.step)
-        record = _Record(workdir / "metrics.jsonl", config, parts.learning_rate, start, report)
+        record = Record(workdir, config, parts.learning_rate, start, names, report, log)
         with contextlib.closing(batches(dataset, start)) as source:
             for step in range(start + 1, config["num_steps"] + 1):
-                state, metrics = step_fn(state, shard_batch(next(source), mesh), key_steps)
-                record.add(step, metrics)
+                before(step, record.wait)
+                with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                    batch = next(source)
+                    arguments = (state, shard_batch(batch, mesh), key_steps)
+                    if step == start + 1:  # the call below finds what is compiled here
+                        examine(step_fn.lower(*arguments).compile())  # type: ignore[attr-defined]
+                    state, metrics = step_fn(*arguments)
+                record.add(step, metrics, batch["index"])
+                if record.skipped_in_a_row >= config["max_skipped"]:
+                    _save(state, {}, record, checkpoints)
+                    _check_progress(record, checkpoints, config["max_skipped"])
                 # Before the checkpoint: a run that goes on from this step has the line.
+                scores = {}
                 if validate and config["validate_every"] and step % config["validate_every"] == 0:
                     record.wait()
-                    record.append({"step": step, **validate(state.average)})
-                if step % config["checkpoint"]["every"] == 0 or step == config["num_steps"]:
-                    record.wait()
-                    checkpoints.save(state)
-    return state
+                    scores = _scores(validate, step, gather(state.average, mesh))
+                    record.append({"step": step, **scores})
+                stop = should_stop(step) and step < config["num_steps"]
+                if stop or _is_due(step, config, scores):
+                    _save(state, scores, record, checkpoints)
+                    _check_progress(record, checkpoints, config["max_skipped"])
+                if stop:
+                    raise Stopped(step)
+    return dataclasses.replace(state, average=gather(state.average, mesh))
 
 
-def _first_state(checkpoints: Checkpoints, parts: Parts, key: PRNGKeyArray, mesh: Mesh) -> TrainState:
-    """The last checkpoint, or fresh parameters, on every device."""
-    init = functools.partial(init_state, module=parts.module, optimizer=parts.optimizer)
-    everywhere = replicated(mesh)
-    if not checkpoints.latest:
-        # It runs once: optimizing it would take a CPU longer than everything before the first step.
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-        return jax.jit(init, out_shardings=everywhere, compiler_options=options)(key)
-    abstract = jax.eval_shape(init, key)
-    return checkpoints.restore(
-        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), abstract)
+def _is_due(step: int, config: Section, scores: dict[str, float]) -> bool:
+    """Whether a checkpoint is."""
+    options = config["checkpoint"]
+    ranked = options["keep_best"] and RANKED_BY in scores
+    return bool(step % options["every"] == 0 or step == config["num_steps"] or ranked)
+
+
+def _scores(validate: Validate, step: int, average: Any) -> dict[str, float]:
+    """The first process's scores, of which all know the one that checkpoints are ranked by."""
+    scores = validate(step, average) if jax.process_index() == 0 else {}
+    if jax.process_count() == 1:
+        return scores
+    rank = multihost_utils.broadcast_one_to_all(np.float32(scores.get(RANKED_BY, np.nan)))
+    return {**scores, RANKED_BY: float(rank)}
+
+
+def _save(state: TrainState, scores: dict[str, float], record: Record, checkpoints: Checkpoints) -> None:
+    """Save the state as that of the last step that changed it: a run that goes on tries those after it again."""
+    record.flush()
+    if record.last_good > checkpoints.latest:
+        step = jax.device_put(np.int32(record.last_good), state.step.sharding)
+        checkpoints.save(dataclasses.replace(state, step=step), scores)
+
+
+def _check_progress(record: Record, checkpoints: Checkpoints, limit: int) -> None:
+    count = record.skipped_in_a_row
+    if count < limit:  # a step in flight was good
+        return
+    raise UserError(
+        f"none of the last {count} steps, {record.step - count + 1} to {record.step}, had a finite loss and gradient: "
+        f"training stopped. The state after step {record.last_good} is kept in {checkpoints.folder}; the images of "
+        f"these steps are listed in {checkpoints.folder.with_name(SKIPPED)}. In a new folder, a lower "
+        "config.optimizer.learning_rate may help, with config.init_from to begin with these parameters"
     )
 
 
-def _tuned_state(origin: Path, config: Section, parts: Parts, mesh: Mesh) -> TrainState:
-    """The parameters of another checkpoint, on every device, and a fresh optimizer."""
-    everywhere = replicated(mesh)
-    init = functools.partial(first_state, optimizer=parts.optimizer)
-    return jax.jit(init, out_shardings=everywhere, donate_argnums=0)(read_init(origin, config, everywhere))
-
-
-class _Record:
-    """Awaits the metrics of past steps, stops on one that is not finite, and writes their means as JSON lines.
-
-    A line covers the steps since the line before. One is also written at each checkpoint, so that the lines of a run
-    that was interrupted and continued are those of one that was not.
-    """
-
-    def __init__(self, path: Path, config: Section, learning_rate: optax.Schedule, start: int, report: Report):
-        self._path, self._learning_rate, self._report = path, learning_rate, report
-        self._every = (config["log_every"], config["checkpoint"]["every"])
-        self._last = config["num_steps"]
-        self._pending: deque[tuple[int, Any]] = deque()
-        self._done: list[dict[str, float]] = []
-        self._time = time.monotonic()
-        _keep_lines(path, start)
-
-    def add(self, step: int, metrics: Any) -> None:
-        self._pending.append((step, metrics))
-        if len(self._pending) > _IN_FLIGHT:
-            self._await_one()
-
-    def wait(self) -> None:
-        while self._pending:
-            self._await_one()
-
-    def _await_one(self) -> None:
-        step, metrics = self._pending.popleft()
-        values = {name: float(value) for name, value in metrics.items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise UserError(
-                    f"the {name.replace('_', ' ')} of step {step} is {value}: training stopped. Checkpoints of steps "
-                    f"before it are kept in {self._path.parent}. In a new folder, a lower "
-                    "config.optimizer.learning_rate may help"
-                )
-        self._done.append(values)
-        if step == self._last or any(step % every == 0 for every in self._every):
-            self._write(step)
-        self._report(step, values)
-
-    def _write(self, step: int) -> None:
-        now, count = time.monotonic(), len(self._done)
-        line = {name: sum(values[name] for values in self._done) / count for name in self._done[0]}
-        rates = {"learning_rate": float(self._learning_rate(step - 1)), "steps_per_second": count / (now - self._time)}
-        self.append({"step": step, **line, **rates})
-        self._done, self._time = [], now
-
-    def append(self, line: dict[str, float | int]) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def _keep_lines(path: Path, last_step: int) -> None:
-    """Drop the lines of steps that are done again, and one that was cut off by a crash."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return
-    kept = []
-    for line in path.read_bytes().splitlines():
-        try:
-            if json.loads(line)["step"] <= last_step:
-                kept.append(line + b"\n")
-        except (ValueError, KeyError, TypeError):
-            continue
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(b"".join(kept))
-    os.replace(temporary, path)
+def _begin(
+    config: Section, parts: Parts, mesh: Mesh, checkpoints: Checkpoints, key: PRNGKeyArray, origin: Path | None
+) -> TrainState:
+    """The state of the newest checkpoint, or new, with the parameters of another run or random ones."""
+    init = functools.partial(init_state, module=parts.module, optimizer=parts.optimizer)
+    abstract = jax.eval_shape(init, key)
+    shardings = state_shardings(abstract, mesh)
+    if checkpoints.latest:
+        return checkpoints.restore(abstract, shardings)
+    if origin:
+        tuned = functools.partial(first_state, optimizer=parts.optimizer)
+        params = read_init(origin, config, replicated(mesh))
+        return jax.jit(tuned, out_shardings=shardings, donate_argnums=0)(params)
+    # It runs once: optimizing it would take a CPU longer than everything before the first step.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(init, out_shardings=shardings, compiler_options=options)(key)

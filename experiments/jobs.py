@@ -1,0 +1,104 @@
+"""Which photograph becomes which file."""
+
+import glob
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sel.data.photographs import FORMATS
+from sel.data.storage import image_tree
+from sel.errors import UserError
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photograph and the file that it becomes."""
+
+    source: Path
+    target: Path
+
+
+def plan(source: str, output: Path, *, overwrite: bool, resume: bool = False) -> tuple[list[Job], list[UserError]]:
+    """Find the photographs and say where they go, before any work.
+
+    Args:
+      source: a file, a folder, or a pattern of file names with `*`, `?`, `[...]` or `**`.
+      output: a file for a file, otherwise a folder, which gets the structure below the folder, or below the part of the
+        pattern that is none. It may lie inside `source`: what is in it is no input.
+      overwrite: whether targets may exist.
+      resume: whether photographs whose target exists are left out.
+
+    Returns:
+      The work, and problems with what else was found.
+
+    Raises:
+      UserError: if there is no input, or a target exists, is claimed twice, is an input or can't be written.
+    """
+    problems: list[UserError] = []
+    if Path(source).is_dir():
+        jobs = _below(Path(source), output, problems)
+    elif os.path.lexists(source):
+        if output.is_dir() or output.suffix.lower() not in FORMATS:
+            raise UserError(f"--output={output}: give the name of a file that ends in one of {', '.join(FORMATS)}")
+        jobs = [Job(Path(source), output)]
+    elif glob.has_magic(source):
+        jobs = _matching(source, output)
+    else:
+        raise UserError(f"--input={source}: there is no such file or folder")
+    if resume:
+        jobs = [job for job in jobs if not job.target.exists()]
+    _check(jobs, overwrite)
+    return jobs, problems
+
+
+def _below(folder: Path, output: Path, problems: list[UserError]) -> list[Job]:
+    _check_folder(output)
+    # Paths begin with the name of the folder.
+    found = {
+        PurePosixPath(*place.parts[1:]): source for place, source in image_tree(folder, report=problems.append).items()
+    }
+    jobs = [Job(source, output / _name(place)) for place, source in found.items() if isinstance(source, Path)]
+    jobs = _outside(jobs, output)
+    if not jobs and not problems:
+        raise UserError(f"--input={folder}: this folder holds no image")
+    return jobs
+
+
+def _matching(pattern: str, output: Path) -> list[Job]:
+    _check_folder(output)
+    parts = Path(pattern).parts
+    fixed = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+    found = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if not os.path.isdir(name))
+    jobs = _outside([Job(path, output / _name(path.relative_to(fixed))) for path in found], output)
+    if not jobs:
+        raise UserError(f"--input={pattern}: no file matches this pattern")
+    return jobs
+
+
+def _name(place: Path | PurePosixPath) -> Path:
+    return Path(place) if place.suffix.lower() in FORMATS else Path(place.with_suffix(".png"))
+
+
+def _outside(jobs: list[Job], output: Path) -> list[Job]:
+    """Without what an earlier run has written; but a folder may be its own output, which `_check` refuses by name."""
+    real = os.path.realpath(output)
+    inside = [job for job in jobs if os.path.realpath(job.source).startswith(real + os.sep)]
+    return jobs if len(inside) == len(jobs) else [job for job in jobs if job not in inside]
+
+
+def _check_folder(output: Path) -> None:
+    if os.path.lexists(output) and not output.is_dir():
+        raise UserError(f"--output={output}: this is a file; for several photographs, give a folder")
+
+
+def _check(jobs: list[Job], overwrite: bool) -> None:
+    claims = Counter(job.target for job in jobs)
+    sources = {os.path.realpath(job.source) for job in jobs}
+    for job in jobs:
+        if claims[job.target] > 1:
+            raise UserError(f"{job.source}: another photograph would be written to {job.target} too")
+        if os.path.realpath(job.target) in sources:
+            raise UserError(f"{job.target}: this is a photograph to be enhanced; choose another --output")
+        if os.path.lexists(job.target) and not overwrite:
+            raise UserError(f"{job.target} exists already; choose another --output, or give --overwrite or --resume")

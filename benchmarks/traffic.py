@@ -48,11 +48,12 @@ def compiled_step(module: ConditionalNAFNet, devices: int, parts: int, batch: in
     state = jax.eval_shape(first_state, jax.random.key(0))
     shardings = state_shardings(state, mesh)
     objective = Objective(make_schedule(), make_loss("l1"))
-    step = make_train_step(module, objective, optimizer, make_average(AVERAGE), mesh, shardings)
+    jitted: Any = make_train_step(module, objective, optimizer, make_average(AVERAGE), mesh, shardings)
     state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
     image = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8, sharding=split_batch(mesh))
-    options = {"xla_backend_optimization_level": 0}  # what the processor does is of no interest
-    lowered = step.lower(state, {"x0": image, "mu": image}, jax.random.key(0))
+    # What each processor does is of no interest.
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    lowered = jitted.lower(state, {"x0": image, "mu": image}, jax.random.key(0))
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     return lowered.compile(compiler_options=options).as_text(), parameters
 

@@ -220,13 +220,13 @@ def test_bad_images_raise_or_are_reported_in_order(pairs, folder):
         assert [pair.name for pair in kept] == ["2"]
         assert [path in str(p) for p, path in zip(problems, ("low/1.png", "high/10.png"), strict=True)] == [True] * 2
     pairs[1].low.unlink()
-    with pytest.raises(UserError, match="none of 3 pairs can be used"):
+    with pytest.raises(UserError, match="neither this pair nor any of the other 2 can be used"):
         cached_pairs(pairs, folder, report=problems.append)
 
 
 def test_pairs_of_two_sizes_raise_or_are_reported(pairs, tmp_path, folder):
     other = PairPaths("odd", pairs[0].low, photograph(tmp_path / "other.png", size=(24, 20)))
-    with pytest.raises(UserError, match=r"low/1.png is 20 x 24 and .*other.png 24 x 20"):
+    with pytest.raises(UserError, match=r"low/1.png: .*odd: low 20 x 24 and high 24 x 20"):
         cached_pairs([other], folder)
     problems = []
     assert len(cached_pairs([*pairs, other], folder, report=problems.append)) == 3

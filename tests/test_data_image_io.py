@@ -5,6 +5,7 @@ import os
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import hypothesis
 import jax.numpy as jnp
@@ -213,7 +214,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    for owner, name in ((os, "replace"), (Image.Image, "save")):
+    for owner, name in ((os, "replace"), (Path, "write_bytes")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, full if owner is os else lambda *_, **__: full())
             assert "No space left" in _refused(lambda p: write_png(p, 255 - PICTURE), path)

@@ -51,8 +51,8 @@ def test_iterating_starting_late_and_indexing_agree_bit_for_bit(prefetch, resize
 
 def test_shapes_and_types_and_seed():
     batch = training_dataset(PAIRS, **SETTINGS)[0]
-    assert sorted(batch) == ["mu", "x0"]
-    for images in batch.values():
+    assert sorted(batch) == ["index", "mu", "x0"]
+    for images in (batch["mu"], batch["x0"]):
         assert images.shape == (4, 8, 8, 3)
         assert images.dtype == np.uint8
     other = training_dataset(PAIRS, **{**SETTINGS, "seed": 8})
@@ -103,7 +103,9 @@ def test_processes_share_the_global_batch(process_count):
     ]
     for step in (0, 1, 9):
         joined = {name: np.concatenate([part[step][name] for part in parts]) for name in ("mu", "x0")}
-        assert _equal(joined, whole[step])
+        # Every process knows which pairs the whole batch is of.
+        assert all(np.array_equal(part[step]["index"], whole[step]["index"]) for part in parts)
+        assert _equal({**joined, "index": whole[step]["index"]}, whole[step])
 
 
 @hypothesis.settings(max_examples=20, deadline=None)
@@ -214,7 +216,8 @@ def test_processes_resume_with_another_number_of_processes():
     whole = batches(training_dataset(pairs, **SETTINGS), 5)
     for _ in range(6):
         pieces, batch = [next(iterator) for iterator in iterators], next(whole)
-        assert _equal({name: np.concatenate([piece[name] for piece in pieces]) for name in batch}, batch)
+        joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in ("mu", "x0")}
+        assert _equal({**joined, "index": pieces[1]["index"]}, batch)
     for iterator in (*iterators, whole):
         iterator.close()
 

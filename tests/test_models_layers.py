@@ -8,9 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sel.models.layers import (
+    EndingConv3x3,
+    PointwiseConv,
+    PointwiseHalves,
+    _kernel_grad,
+    _kernel_grad_by_rows,
+    _pad_by_one,
+    conv3x3_few_outputs,
     depth_to_space,
     depthwise_conv3x3,
+    layer_norm,
     pad_to_multiple,
+    pointwise_conv,
     simple_gate,
     sinusoidal_embedding,
     space_to_depth,
@@ -40,11 +49,19 @@ def test_depthwise_convolution_and_its_derivative(size):
     np.testing.assert_allclose(depthwise_conv3x3(x, kernel), depthwise_oracle(x, kernel), atol=3e-6)
     # Linear in x and in the kernel, so that the adjoints are exact: <y, A x> is the same number from either side.
     y = normal(2, *x.shape)
-    grad_x, grad_kernel = jax.vjp(depthwise_conv3x3, x, kernel)[1](y)
+    grad_x, grad_kernel = jax.jit(lambda y: jax.vjp(depthwise_conv3x3, x, kernel)[1](y))(y)
     inner = np.sum(depthwise_oracle(x, kernel) * np.asarray(y))
     np.testing.assert_allclose(
         [jnp.vdot(grad_x, x), jnp.vdot(grad_kernel, kernel)], [inner, inner], rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 3)])
+def test_kernel_gradients_of_all_platforms_agree(size):
+    x, grad = normal(0, 2, *size, 3), normal(1, 2, *size, 3)
+    # Sums of at most 30 products in another order.
+    by_rows, at_once = (jax.jit(f)(_pad_by_one(x), grad) for f in (_kernel_grad_by_rows, _kernel_grad))
+    np.testing.assert_allclose(by_rows, at_once, atol=1e-5)
 
 
 def test_depthwise_convolution_in_bfloat16_sums_in_float32():
@@ -53,9 +70,81 @@ def test_depthwise_convolution_in_bfloat16_sums_in_float32():
     assert y.dtype == jnp.bfloat16
     # One rounding to bfloat16 (2^-9, relative) after a float32 sum.
     np.testing.assert_allclose(y.astype(jnp.float32), depthwise_oracle(x, kernel), rtol=2.0**-8, atol=1e-6)
-    grad_x, grad_kernel = jax.grad(lambda *a: jnp.sum(depthwise_conv3x3(*a).astype(jnp.float32)), (0, 1))(x, kernel)
+    total = jax.grad(lambda *a: jnp.sum(depthwise_conv3x3(*a).astype(jnp.float32)), (0, 1))
+    grad_x, grad_kernel = jax.jit(total)(x, kernel)
     assert (grad_x.dtype, grad_kernel.dtype) == (jnp.bfloat16, jnp.float32)
     np.testing.assert_allclose(grad_kernel[1, 1], x.astype(jnp.float32).sum((0, 1, 2)), rtol=1e-5, atol=1e-5)
+
+
+def test_pointwise_convolution_and_its_derivative():
+    x, kernel, grad = normal(0, 2, 3, 4, 5), normal(1, 5, 6), normal(2, 2, 3, 4, 6)
+    y, pull = jax.vjp(pointwise_conv, x, kernel)
+    x64, kernel64, grad64 = (np.asarray(a, np.float64) for a in (x, kernel, grad))
+    grad_x, grad_kernel = pull(grad)
+    # Sums of at most 24 products of standard normal numbers.
+    np.testing.assert_allclose(y, x64 @ kernel64, atol=1e-5)
+    np.testing.assert_allclose(grad_x, grad64 @ kernel64.T, atol=1e-5)
+    np.testing.assert_allclose(grad_kernel, np.einsum("bhwc,bhwd->cd", x64, grad64), atol=1e-5)
+
+
+def test_halves_are_those_of_the_whole():
+    x = normal(0, 2, 3, 4, 5)
+    params = {"params": {"kernel": normal(1, 5, 6), "bias": normal(2, 6)}}
+    whole = PointwiseConv(6).apply(params, x)
+    np.testing.assert_allclose(np.concatenate(PointwiseHalves(6).apply(params, x), axis=-1), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 3)])
+def test_ending_convolution_on_all_platforms(size, backend, monkeypatch):
+    x, params = normal(0, 2, *size, 4), {"kernel": normal(1, 3, 3, 4, 2), "bias": normal(2, 2)}
+    expected = [
+        sum(depthwise_oracle(x[..., [c]], params["kernel"][:, :, [c], k]) for c in range(4))[..., 0] for k in range(2)
+    ]
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    y = EndingConv3x3(2).apply({"params": params}, x)
+    # 36 products of standard normal numbers.
+    np.testing.assert_allclose(y, np.stack(expected, axis=-1) + np.asarray(params["bias"]), atol=2e-5)
+
+
+def test_ending_convolution_has_the_derivative_of_a_convolution():
+    x, kernel, grad = normal(0, 2, 5, 3, 4), normal(1, 3, 3, 4, 2), normal(2, 2, 5, 3, 2)
+
+    def convolution(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    for got, expected in zip(
+        jax.vjp(conv3x3_few_outputs, x, kernel)[1](grad), jax.vjp(convolution, x, kernel)[1](grad), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def test_layer_norm_and_its_derivative():
+    x, grad = 3 + 2 * normal(0, 2, 3, 4, 5), normal(1, 2, 3, 4, 5)
+
+    def plain(x):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-3)
+
+    y, pull = jax.vjp(lambda x: layer_norm(x, 1e-3), x)
+    x64 = np.asarray(x, np.float64)
+    expected = (x64 - x64.mean(-1, keepdims=True)) / np.sqrt(x64.var(-1, keepdims=True) + 1e-3)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    # Both are float32; a small variance divides their roundings.
+    np.testing.assert_allclose(pull(grad)[0], jax.vjp(plain, x)[1](grad)[0], atol=2e-5)
+    # A flat pixel has no direction: its derivative is finite.
+    flat = jax.vjp(lambda x: layer_norm(x, 1e-5), jnp.ones((1, 1, 1, 4)))[1](normal(2, 1, 1, 1, 4))[0]
+    assert np.all(np.isfinite(flat))
+
+
+def test_layer_norm_in_bfloat16_has_statistics_in_float32():
+    x = (100 + normal(0, 1, 2, 2, 64)).astype(jnp.bfloat16)
+    y = layer_norm(x, 1e-5)
+    assert y.dtype == jnp.bfloat16
+    x64 = np.asarray(x, np.float64)
+    expected = (x64 - x64.mean(-1, keepdims=True)) / np.sqrt(x64.var(-1, keepdims=True) + 1e-5)
+    # One rounding to bfloat16 (2^-9, relative).
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, rtol=2.0**-8, atol=1e-4)
 
 
 def test_space_to_depth_orders_row_column_channel():
@@ -90,5 +179,5 @@ def test_time_embedding_names_a_bad_size(dim):
 
 
 def test_simple_gate():
-    x = normal(0, 2, 3, 4, 6)
-    np.testing.assert_allclose(simple_gate(x), x[..., :3] * x[..., 3:])
+    first, second = normal(0, 2, 3, 4, 3), normal(1, 2, 3, 4, 3)
+    np.testing.assert_allclose(simple_gate(first, second), first * second)

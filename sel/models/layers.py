@@ -294,7 +294,7 @@ class EndingConv3x3(nn.Module):
         x = x.astype(jnp.float32)
         # Accelerators have convolutions of their own.
         if jax.default_backend() == "cpu":
-            y = conv3x3_few_outputs(x, kernel)
+            y = conv3x3_few_outputs(x, jnp.asarray(kernel))
         else:
             y = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return y + per_channel(bias, jnp.float32)

@@ -291,10 +291,10 @@ class EndingConv3x3(nn.Module):
         """Filter a feature map."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x = x.astype(jnp.float32)
+        x, kernel, bias = x.astype(jnp.float32), jnp.asarray(kernel), jnp.asarray(bias)
         # Accelerators have convolutions of their own.
         if jax.default_backend() == "cpu":
-            y = conv3x3_few_outputs(x, jnp.asarray(kernel))
+            y = conv3x3_few_outputs(x, kernel)
         else:
             y = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return y + per_channel(bias, jnp.float32)

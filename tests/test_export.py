@@ -86,7 +86,7 @@ def test_symbolic_sides_are_those_that_the_network_halves_evenly(model, multiple
         (["--size=400"], ["--size=400", "HEIGHTxWIDTH"]),
         (["--size=0x8"], ["--size=0x8"]),
         (["--platforms=cpu,abacus"], ["--platforms=cpu,abacus", "cuda"]),
-        (["--steps=3"], ["num_steps", "1 to 2"]),
+        (["--steps=3"], ["3 steps", "1 to 2"]),
         (["--checkpoint=nowhere"], ["nowhere"]),
         (["--output=here.json"], ["here.json", "description"]),
     ],

@@ -101,7 +101,9 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run(tmp_path):
 
     def report(step, metrics):
         if step == 3:
-            shutil.rmtree(folder)
+            while not (folder / "2").exists():  # written in the background
+                time.sleep(0.01)
+            folder.rename(tmp_path / "moved")
             folder.write_text("in the way")
 
     with pytest.raises(UserError, match=f"{folder}: a checkpoint can't be written"):

@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.nafnet_torch import NAFNet, Step, TorchObjective
-from experiments.memory import keep_freed_memory
 from sel.diffusion import make_schedule
 from sel.interop import network_to_torch
 from sel.models import ConditionalNAFNet
@@ -201,7 +200,6 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile, too")
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    keep_freed_memory()
     jax.config.update("jax_num_cpu_devices", cores)
     torch.set_num_threads(cores)
     rows, loads = [], []

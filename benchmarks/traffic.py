@@ -63,7 +63,8 @@ def whole_bytes(program: str, devices: int) -> dict[str, tuple[int, int]]:
     found: dict[str, list[int]] = collections.defaultdict(list)
     for line in program.splitlines():
         match = re.search(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", line)
-        if match:
+        # Along an axis of one device nothing crosses; the CPU's program keeps such collectives.
+        if match and not re.search(r"replica_groups=\{\{\d+\}", line):
             shapes = re.findall(r"(\w+)\[([\d,]*)\]", match.group(1))
             size = sum(BYTES[kind] * math.prod(map(int, filter(None, axes.split(",")))) for kind, axes in shapes)
             found[match.group(2)].append(size * devices if match.group(2) == "reduce-scatter" else size)

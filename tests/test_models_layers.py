@@ -11,18 +11,20 @@ from sel.models.layers import (
     EndingConv3x3,
     PointwiseConv,
     PointwiseHalves,
+    depth_to_space,
+    pad_to_multiple,
+    simple_gate,
+    sinusoidal_embedding,
+    space_to_depth,
+)
+from sel.models.operations import (
     _kernel_grad,
     _kernel_grad_by_rows,
     _pad_by_one,
     conv3x3_few_outputs,
-    depth_to_space,
     depthwise_conv3x3,
     layer_norm,
-    pad_to_multiple,
     pointwise_conv,
-    simple_gate,
-    sinusoidal_embedding,
-    space_to_depth,
 )
 
 

@@ -1,7 +1,6 @@
 """Parts shared by the networks. Feature maps are channels last, `[b, h, w, c]`, any size."""
 
 import math
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +9,8 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-Features = Float[Array, "b h w c"]
+from sel.models.operations import Features, conv3x3_few_outputs, depthwise_conv3x3, layer_norm, pointwise_conv
+
 DType = Any
 
 
@@ -60,39 +60,6 @@ def pad_to_multiple(x: Features, multiple: int, mode: str) -> Float[Array, "b H 
     return jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)), mode=mode)
 
 
-@jax.custom_vjp
-def pointwise_conv(x: Features, kernel: Float[Array, "c d"]) -> Float[Array, "b h w d"]:
-    """The channels of every pixel times a matrix: a 1 x 1 convolution.
-
-    The derivative is ours (reverse mode only): XLA on CPU turns the automatic one's operands around in memory, and a
-    layer then takes twice the time. The kernel's part is summed in float32.
-
-    Args:
-        x: Feature map.
-        kernel: The matrix.
-
-    Returns:
-        The products, of the dtype of `x`.
-    """
-    return lax.dot_general(x, kernel, (((3,), (0,)), ((), ())))
-
-
-def _pointwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return pointwise_conv(x, kernel), (x, kernel)
-
-
-def _pointwise_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    x_grad = lax.dot_general(grad, kernel, (((3,), (1,)), ((), ())))
-    # The barrier keeps the copy in another order out of what computes x and grad.
-    pixels, pixels_grad = lax.optimization_barrier((x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])))
-    kernel_grad = lax.dot_general(pixels, pixels_grad, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-    return x_grad, kernel_grad.astype(kernel.dtype)
-
-
-pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)
-
-
 class _Pointwise(nn.Module):
     features: int
     use_bias: bool = True
@@ -125,129 +92,6 @@ class PointwiseHalves(_Pointwise):
         """Transform the channels of every pixel."""
         first, second = self.outputs(x, 2)
         return first, second
-
-
-def conv3x3_few_outputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b h w d"]:
-    """A 3 x 3 convolution, zeros outside the image, as one matrix product and nine shifted sums of its columns.
-
-        y(i, j) = sum_{a, b in -1..1} z_ab(i + a, j + b),   z = kernel x
-
-    For few outputs: XLA on CPU takes seven times as long for the derivative of such a convolution.
-
-    Args:
-        x: Feature map.
-        kernel: Weights.
-
-    Returns:
-        The filtered map.
-    """
-    _, h, w, c = x.shape
-    outputs = kernel.shape[-1]
-    z = _pad_by_one(pointwise_conv(x, kernel.transpose(2, 0, 1, 3).reshape(c, 9 * outputs)))
-    parts = jnp.split(z, 9, axis=-1)
-    terms = [parts[3 * i + j][:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
-    return sum(terms[1:], terms[0])
-
-
-@jax.custom_vjp
-def depthwise_conv3x3(x: Features, kernel: Float[Array, "3 3 c"]) -> Features:
-    """Filter every channel with its own 3 x 3 kernel; zeros outside the image.
-
-        y(i, j) = sum_{a, b in -1..1} kernel(a, b) x(i + a, j + b)
-
-    Written as nine shifted multiply-adds, summed in float32: XLA's grouped convolution takes forty times as long on
-    CPU. The derivative is ours too (reverse mode only): the automatic one keeps nine shifted copies of `x`, and a whole
-    network then needs 1.7 times the memory and twice the time.
-
-    Args:
-        x: Feature map.
-        kernel: Weights, one 3 x 3 kernel per channel.
-
-    Returns:
-        The filtered map, of the shape and dtype of `x`.
-    """
-    _, h, w, _ = x.shape
-    padded, weights = _pad_by_one(x), kernel.astype(jnp.float32)[:, :, None, None, None, :]
-    terms = [padded[:, i : i + h, j : j + w].astype(jnp.float32) * weights[i, j] for i in range(3) for j in range(3)]
-    return sum(terms[1:], terms[0]).astype(x.dtype)
-
-
-def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return depthwise_conv3x3(x, kernel), (x, kernel)
-
-
-def _depthwise_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    # A GPU fuses each product with its sum; XLA on CPU writes all nine products out first.
-    kernel_grad = lax.platform_dependent(_pad_by_one(x), grad, cpu=_kernel_grad_by_rows, default=_kernel_grad)
-    return depthwise_conv3x3(grad, kernel[::-1, ::-1]), kernel_grad.astype(kernel.dtype)
-
-
-def _kernel_grad(padded: Array, grad: Array) -> Array:
-    _, h, w, c = grad.shape
-    shifted = [padded[:, i : i + h, j : j + w].astype(jnp.float32) for i in range(3) for j in range(3)]
-    return jnp.stack([jnp.sum(x * grad.astype(jnp.float32), axis=(0, 1, 2)) for x in shifted]).reshape(3, 3, c)
-
-
-def _kernel_grad_by_rows(padded: Array, grad: Array) -> Array:
-    """The same, row by row into nine sums as long as a row; columns and channels are one axis, which vectorises."""
-    b, h, w, c = grad.shape
-    padded, grad = padded.reshape(b, h + 2, (w + 2) * c), grad.reshape(b, h, w * c)
-
-    def products(row: Array | int) -> list[Array]:
-        rows = lax.dynamic_slice_in_dim(padded, row, 3, axis=1).astype(jnp.float32)
-        rows_grad = lax.dynamic_index_in_dim(grad, row, axis=1, keepdims=False).astype(jnp.float32)
-        return [rows[:, i, j * c : (j + w) * c] * rows_grad for i in range(3) for j in range(3)]
-
-    def add(row: Array, sums: list[Array]) -> list[Array]:
-        return [total + product for total, product in zip(sums, products(row), strict=True)]
-
-    sums = lax.fori_loop(1, h, add, products(0))
-    return jnp.stack([total.reshape(b * w, c).sum(0) for total in sums]).reshape(3, 3, c)
-
-
-depthwise_conv3x3.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def _pad_by_one(x: Array) -> Array:
-    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def layer_norm(x: Features, epsilon: float) -> Features:
-    """Every pixel's channels, shifted and scaled to mean 0 and variance 1.
-
-        y = (x - mean) / sqrt(variance + epsilon)
-
-    Computed in float32. The derivative is ours (reverse mode only): from y and the root alone it needs two thirds of
-    the memory of the automatic one, and less time.
-
-    Args:
-        x: Feature map.
-        epsilon: Added to the variance.
-
-    Returns:
-        The normalised map, of the shape and dtype of `x`.
-    """
-    return _layer_norm_forward(x, epsilon)[0]
-
-
-def _layer_norm_forward(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
-    centred = x.astype(jnp.float32)
-    centred = centred - jnp.mean(centred, axis=-1, keepdims=True)
-    scale = lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + epsilon)
-    y = (centred * scale).astype(x.dtype)
-    return y, (y, scale)
-
-
-def _layer_norm_backward(epsilon: float, saved: tuple[Array, Array], grad: Array) -> tuple[Array]:
-    y, scale = saved
-    y, slope = y.astype(jnp.float32), grad.astype(jnp.float32)
-    along_y = jnp.mean(slope * y, axis=-1, keepdims=True)
-    return ((scale * (slope - jnp.mean(slope, axis=-1, keepdims=True) - along_y * y)).astype(grad.dtype),)
-
-
-layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
 class ModulatedNorm(nn.Module):

@@ -11,7 +11,6 @@ from sel.models.layers import (
     DepthwiseConv3x3,
     DType,
     EndingConv3x3,
-    Features,
     ModulatedNorm,
     PointwiseConv,
     PointwiseHalves,
@@ -22,6 +21,7 @@ from sel.models.layers import (
     sinusoidal_embedding,
     space_to_depth,
 )
+from sel.models.operations import Features
 
 
 def pooled(module: nn.Module, y: Features) -> Float[Array, "#b 1 1 c"]:

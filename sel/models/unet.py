@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from sel.models.layers import DType, Features, pad_to_multiple, sinusoidal_embedding
+from sel.models.layers import DType, pad_to_multiple, sinusoidal_embedding
+from sel.models.operations import Features
 
 HEADS, HEAD_DIM = 4, 32
 

@@ -211,7 +211,8 @@ def main() -> None:
         table.add_row(*row.values())
     Console().print(table)
     machine = f"{platform.processor() or platform.machine()}, {cores} cores, load {min(loads):.0f} to {max(loads):.0f}"
-    what = f"{machine}; jax {jax.__version__}, PyTorch {torch.__version__}."
+    pages = os.environ.get("GLIBC_TUNABLES")
+    what = f"{machine}; jax {jax.__version__}, PyTorch {torch.__version__}{f'; GLIBC_TUNABLES={pages}' * bool(pages)}."
     if arguments.output:
         (arguments.output / "step.md").write_text(markdown(rows, what))
 

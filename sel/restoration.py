@@ -104,7 +104,7 @@ class TiledRestore:
     over squares from all parts of the image.
 
     Attributes:
-      whole: `make_restore`.
+      whole: `make_restore`, of which a small image gets the values, up to rounding.
     """
 
     def __init__(self, module: nn.Module, schedule: Schedule, *, tile: int = 640, overlap: int = 64, **options: Any):
@@ -178,15 +178,30 @@ class TiledRestore:
         height, width = mu.shape[:2]
         rows, columns = self._lay(height), self._lay(width)
         mu = np.pad(mu, ((0, rows.total - height), (0, columns.total - width), (0, 0)), mode="symmetric")
+        report = report or (lambda done, total: None)
         if len(rows.starts) * len(columns.starts) == 1:
-            x0 = np.asarray(self.whole(key, params, jnp.asarray(mu[None]))[0])
-            if report is not None:
-                report(1, 1)
+            x0 = self._sample(key, params, mu, report)
         else:
-            x0 = self._sample(key, params, mu, (rows, columns), report or (lambda done, total: None))
+            x0 = self._sample_in_tiles(key, params, mu, (rows, columns), report)
         return np.clip(x0[:height, :width], 0, 1)
 
-    def _sample(self, key: PRNGKeyArray, params: Any, mu: Pixels, grid: tuple[Tiles, Tiles], report: Report) -> Pixels:
+    def _sample(self, key: PRNGKeyArray, params: Any, mu: Pixels, report: Report) -> Pixels:
+        """One tile, step by step, since a person waits; all of it stays on the device."""
+        images, count = jnp.asarray(mu[None]), len(self._steps.t)
+        x = self._start(key, images, 0)
+        before = jnp.zeros_like(images) if self._method == "dpm_solver" else None
+        for index in range(count):
+            step = Step(*(values[index] for values in self._steps))
+            noise_hat = self._predict(params, {}, x, images, step.t)
+            x, estimate = self._advance(key, x, images, noise_hat, before, step, 0)
+            before = None if before is None else estimate
+            x.block_until_ready()
+            report(index + 1, count)
+        return np.asarray(x[0])
+
+    def _sample_in_tiles(
+        self, key: PRNGKeyArray, params: Any, mu: Pixels, grid: tuple[Tiles, Tiles], report: Report
+    ) -> Pixels:
         strips = [(slice(row, row + BLOCK), row // BLOCK) for row in range(0, len(mu), BLOCK)]
         x = np.empty_like(mu)
         for strip, block in strips:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sel.diffusion import METHODS, make_schedule, marginal_mean
+from sel.diffusion import CLIPPING, METHODS, make_schedule, marginal_mean
 from sel.models import ConditionalNAFNet
 from sel.models.nafnet import pooled
 from sel.restoration import TiledRestore, lay_tiles
@@ -93,9 +93,18 @@ def test_tiles_compile_once_and_report():
     restore(KEY, params, smooth(300, 140))
     assert restore._predict._cache_size() == 1
     # Small images of about one size share a compilation, too.
+    reports.clear()
     for size in ((50, 60), (61, 63), (33, 40)):
-        restore(KEY, params, smooth(*size))
-    assert restore.whole._cache_size() == 1
+        restore(KEY, params, smooth(*size), lambda done, total: reports.append((done, total)))
+    assert restore._predict._cache_size() == 2
+    assert reports == [(1, 2), (2, 2)] * 3
+
+
+@pytest.mark.parametrize("method", ["posterior", "dpm_solver", "ode"])
+def test_a_small_image_goes_step_by_step_to_the_same(method):
+    restore = TiledRestore(Pointwise(), SCHEDULE, method=method, clip_x0=(0.0, 1.0) if method in CLIPPING else None)
+    params, mu = {"scale": jnp.full((), 0.7)}, smooth(64, 96)
+    np.testing.assert_allclose(restore(KEY, params, mu), restore.whole(KEY, params, mu[None])[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ from sel.models.layers import (
     space_to_depth,
 )
 
+pytestmark = pytest.mark.usefixtures("compile_little")
+
 
 def depthwise_oracle(x, kernel):
     x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)

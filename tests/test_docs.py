@@ -4,12 +4,9 @@ import doctest
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.usefixtures("compile_little")
 def test_the_example_of_the_loss_page_runs():
     result = doctest.testfile(str(ROOT / "docs/loss.md"), module_relative=False)
     assert result.attempted > 5

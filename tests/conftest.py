@@ -1,5 +1,7 @@
 """Strict arrays for every test: no silent rank promotion; float64 only inside `with x64()`. One shell for programs."""
 
+import os
+
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
@@ -9,8 +11,25 @@ from tiny_runs import run
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compile_once(tmp_path_factory):
+    """What one worker, or a program that it starts, has compiled is compiled for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    options = {
+        "jax_compilation_cache_dir": str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in options.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    # A file that another process has just begun to write costs time, nothing else.
+    os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache entry"
+    compilation_cache.reset_cache()
+
+
 @pytest.fixture(scope="session")
-def shell(tmp_path_factory):
+def shell(compile_once, tmp_path_factory):
     """Runs the programs."""
     shell = Shell(tmp_path_factory.mktemp("shell"))
     yield shell
@@ -26,22 +45,11 @@ def trained(shell, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compile_little(tmp_path_factory):
-    """Every run builds its step anew; the same step is compiled once, and fast rather than well."""
-    options = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+def compile_little():
+    """Programs are compiled fast rather than well."""
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

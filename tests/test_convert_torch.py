@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from programs import ROOT, TINY, assert_one_line, make_pairs, photograph, snapshot
+from programs import ROOT, TINY_L1, assert_one_line, make_pairs, photograph, snapshot
 
 from sel.interop import network_from_torch, save_torch_checkpoint
 from sel.models import ConditionalNAFNet
@@ -107,11 +107,10 @@ def test_fine_tuning_begins_with_the_published_parameters(shell, weights, tmp_pa
     same = ["--config.model.width=8", "--config.model.encoder_blocks=(1,2,1)", "--config.model.decoder_blocks=(1,1,1)"]
     still = ["--config.num_steps=1", "--config.optimizer.learning_rate=0.0", "--config.optimizer.end_learning_rate=0.0"]
     arguments = [
-        *TINY,
+        *TINY_L1,
         *same,
         *still,
         "--config.optimizer.warmup_steps=0",
-        "--config.loss.name=l1",
         f"--config.init_from={tmp_path / 'm'}",
     ]
     result = shell("train", *arguments, f"--workdir={tmp_path / 'run'}")

@@ -261,6 +261,7 @@ def test_wrong_gains_are_named(wrong, words):
         darken(KEY, jnp.zeros((4, 4, 3)), exposure=0.1, shot_noise=0.0, read_noise=0.0, **wrong)
 
 
+@pytest.mark.usefixtures("compile_little")
 def test_the_example_of_the_page_runs():
     page = Path(__file__).parents[1] / "docs" / "lowlight.md"
     result = doctest.testfile(str(page), module_relative=False)

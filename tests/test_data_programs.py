@@ -7,13 +7,14 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from programs import TINY, assert_one_line
+from programs import TINY_L1, assert_one_line
 from test_data_scenes import scene
 
 from experiments.data import RECORD, read_record, write_record
 from sel.data import Pair
 
-SMALL = [change for change in TINY if not any(word in change for word in ("config=", "darkenings", "validation_size"))]
+LEFT_OUT = ("config=", "darkenings", "validation_size")
+SMALL = [change for change in TINY_L1 if not any(word in change for word in LEFT_OUT)]
 PAIRS = ["--config=configs/default.py", *SMALL, "--config.num_steps=2"]
 
 

@@ -17,6 +17,7 @@ from sel.diffusion import (
     sampling_steps,
 )
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 KEY = jax.random.key(0)
 MU, X0, X_T, NOISE = jax.random.normal(KEY, (4, 2, 3, 5, 3))
 PAIRS = [(100, 99), (100, 60), (60, 3), (2, 1), (7, 0)]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sel import diffusion
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 GOLDEN = Path(__file__).parent / "golden" / "sde.npz"
 KINDS = ("cosine", "linear", "constant")
 T = 100

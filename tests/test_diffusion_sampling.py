@@ -10,6 +10,7 @@ import pytest
 from sel.diffusion import METHODS, make_schedule, marginal_mean, noise_field, sample
 from sel.interop import network_from_torch
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 GOLDEN = Path(__file__).parent / "golden"
 KEY = jax.random.key(0)
 

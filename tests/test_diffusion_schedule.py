@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sel.diffusion import make_schedule
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 GOLDEN = Path(__file__).parent / "golden" / "sde.npz"
 TABLES = ("theta", "sigma", "theta_cumsum", "sigma_bar", "dt")
 schedules = st.builds(

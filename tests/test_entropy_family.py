@@ -1,14 +1,26 @@
 """Options of the loss: window shapes, Silverman's bandwidth, luminance, entropy difference, combinations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import quick_jit
 
 import sel
 from sel.entropy.neighborhood import blur
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 OPTIONS = {"num_bins": 6, "windows": (1, 3)}
+
+
+def jitted(function, *arrays, **options):
+    return quick_jit(functools.partial(function, **options))(*arrays)
+
+
+def loss(x, y, **options):
+    return jitted(sel.spatial_entropy_loss, x, y, **{**OPTIONS, **options})
 
 
 def pair(shape=(2, 7, 9, 3), seed=0):
@@ -18,8 +30,8 @@ def pair(shape=(2, 7, 9, 3), seed=0):
 
 def test_gaussian_windows_weight_the_densities_of_single_pixels():
     x, _ = pair((7, 9, 1))
-    single = np.float64(sel.joint_density(x, num_bins=6, windows=(1,))[0])
-    found = sel.joint_density(x, num_bins=6, windows=(5,), window_shape="gaussian")[0]
+    single = np.float64(jitted(sel.joint_density, x, num_bins=6, windows=(1,))[0])
+    found = jitted(sel.joint_density, x, num_bins=6, windows=(5,), window_shape="gaussian")[0]
     taps = np.exp(-0.5 * ((np.arange(5) - 2) / (5 / 4)) ** 2)
     for i, j in ((3, 4), (0, 0), (6, 2)):
         expected, total = np.zeros((6, 6)), 0.0
@@ -38,7 +50,7 @@ def test_gaussian_windows_give_the_same_gradient_by_both_algorithms():
             options = {"windows": (1, 3, 5), "window_shape": "gaussian", "implementation": implementation}
             return sel.spatial_entropy_loss(x, y, num_bins=6, **options).sum()
 
-        return jax.jit(jax.grad(loss))(*pair())
+        return quick_jit(jax.grad(loss))(*pair())
 
     dense = gradient("dense")
     # What the sparse algorithm skips is below 1e-6 of a pixel's mass.
@@ -49,11 +61,11 @@ def test_silverman_is_the_rule_for_each_channel_of_the_target():
     x, y = pair((8, 9, 1))
     u = 5 * np.float64(y)
     h = 1.06 * u.std() * u.size ** (-1 / 5)
-    found = sel.spatial_entropy_loss(x, y, bandwidth="silverman", **OPTIONS)
-    np.testing.assert_allclose(found, sel.spatial_entropy_loss(x, y, bandwidth=h, **OPTIONS), rtol=1e-5)
+    by_rule = quick_jit(functools.partial(sel.spatial_entropy_loss, bandwidth="silverman", **OPTIONS))
+    given = quick_jit(lambda x, y, h: sel.spatial_entropy_loss(x, y, bandwidth=h, **OPTIONS))
+    np.testing.assert_allclose(by_rule(x, y), given(x, y, h), rtol=1e-5)
     flat = jnp.full((8, 9, 1), 0.3)
-    narrow = sel.spatial_entropy_loss(x, flat, bandwidth="silverman", **OPTIONS)
-    np.testing.assert_allclose(narrow, sel.spatial_entropy_loss(x, flat, bandwidth=0.1, **OPTIONS), rtol=1e-6)
+    np.testing.assert_allclose(by_rule(x, flat), given(x, flat, 0.1), rtol=1e-6)
 
 
 def test_gray_compares_the_luminance():
@@ -61,30 +73,28 @@ def test_gray_compares_the_luminance():
     luminance = [
         (image * jnp.asarray([0.299, 0.587, 0.114])[None, None, None]).sum(-1, keepdims=True) for image in (x, y)
     ]
-    found = sel.spatial_entropy_loss(x, y, gray=True, **OPTIONS)
-    np.testing.assert_allclose(found, sel.spatial_entropy_loss(*luminance, **OPTIONS), rtol=1e-6)
-    assert sel.spatial_entropy_loss(x, y, gray=True, return_map=True, **OPTIONS).shape == (2, 7, 9, 1)
+    np.testing.assert_allclose(loss(x, y, gray=True), loss(*luminance), rtol=1e-6)
+    in_gray = functools.partial(sel.spatial_entropy_loss, gray=True, return_map=True, **OPTIONS)
+    assert jax.eval_shape(in_gray, x, y).shape == (2, 7, 9, 1)
     with pytest.raises(ValueError, match="1 or 3 channels, found 2"):
         sel.spatial_entropy_loss(x[..., :2], y[..., :2], gray=True)
 
 
 def test_entropy_difference_is_that_of_the_entropies():
     x, y = pair()
-    maps = [
-        np.abs(
-            np.subtract(*(sel.spatial_entropy(image, num_bins=6, windows=(k,), return_map=True) for image in (x, y)))
-        )
-        for k in (1, 3)
-    ]
-    found = sel.spatial_entropy_loss(x, y, divergence="entropy_difference", **OPTIONS)
+    maps = []
+    for k in (1, 3):
+        entropy = quick_jit(functools.partial(sel.spatial_entropy, num_bins=6, windows=(k,), return_map=True))
+        maps.append(np.abs(np.subtract(*map(entropy, (x, y)))))
+    found = loss(x, y, divergence="entropy_difference")
     # differences of entropies near 3, each to 1e-6
     np.testing.assert_allclose(found, np.mean(maps, axis=(0, 2, 3, 4)), atol=2e-6)
 
 
 def test_an_image_has_no_entropy_difference_and_no_gradient_with_itself():
     x, _ = pair()
-    value, gradient = jax.value_and_grad(
-        lambda z: sel.spatial_entropy_loss(z, x, divergence="entropy_difference", **OPTIONS).sum()
+    value, gradient = quick_jit(
+        jax.value_and_grad(lambda z: sel.spatial_entropy_loss(z, x, divergence="entropy_difference", **OPTIONS).sum())
     )(x)
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
@@ -92,8 +102,8 @@ def test_an_image_has_no_entropy_difference_and_no_gradient_with_itself():
 
 def test_combined_loss_adds_up():
     x, y = pair()
-    found = sel.combined_loss(x, y, entropy=0.5, l1=2.0, blurred_l1=3.0, blur_sigma=1.0, **OPTIONS)
-    expected = 0.5 * sel.spatial_entropy_loss(x, y, **OPTIONS)
+    found = jitted(sel.combined_loss, x, y, entropy=0.5, l1=2.0, blurred_l1=3.0, blur_sigma=1.0, **OPTIONS)
+    expected = 0.5 * loss(x, y)
     expected += 2 * jnp.abs(x - y).mean((1, 2, 3))
     expected += 3 * jnp.abs(blur(x, 1.0) - blur(y, 1.0)).mean((1, 2, 3))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -143,14 +153,16 @@ def test_unknown_choices_are_named():
 def test_neighbor_weights_can_be_learned():
     x, y = pair((6, 7, 3))
 
-    def loss(weights):
+    @quick_jit
+    @jax.value_and_grad
+    def loss_and_gradient(weights):
         return sel.spatial_entropy_loss(x, y, neighbor_weights=weights, **OPTIONS)
 
     weights = jnp.linspace(0.5, 1.5, 9).reshape(3, 3)
-    gradient = jax.jit(jax.grad(loss))(weights)
+    _, gradient = loss_and_gradient(weights)
     step = 0.02
     for i, j in ((0, 0), (1, 2), (2, 1)):
-        difference = loss(weights.at[i, j].add(step)) - loss(weights.at[i, j].add(-step))
+        above, below = (loss_and_gradient(weights.at[i, j].add(change))[0] for change in (step, -step))
         # rounding 1e-7 / 0.02 and the third derivative times step squared
-        assert float(gradient[i, j]) == pytest.approx(float(difference) / (2 * step), abs=3e-5)
+        assert float(gradient[i, j]) == pytest.approx(float(above - below) / (2 * step), abs=3e-5)
     assert gradient[1, 1] == 0

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from programs import ROOT, TINY, assert_one_line, photograph, snapshot
+from programs import ROOT, TINY, TINY_L1, assert_one_line, photograph, snapshot
 from rich.console import Console
 
 import experiments.console
@@ -40,7 +40,7 @@ def test_train_leaves_a_model_its_scores_and_pictures(trained):
 
 
 def test_cores_share_a_batch(shell, tmp_path):
-    arguments = [*TINY, "--config.num_steps=2", "--config.compute.cpu_devices=2", f"--workdir={tmp_path}"]
+    arguments = [*TINY_L1, "--config.num_steps=2", "--config.compute.cpu_devices=2", f"--workdir={tmp_path}"]
     assert "2 CPU devices" in shell("train", *arguments).out
     one = shell("train", *arguments, "--config.compute.cpu_devices=1")  # how cores share the work is no part of a run
     assert one.code == 0, one.err

@@ -14,6 +14,7 @@ from sel.errors import UserError
 from sel.interop import network_from_torch, network_to_torch
 from sel.models import ConditionalNAFNet, ConditionalUNet
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 GOLDEN = Path(__file__).parent / "golden"
 
 

@@ -16,6 +16,7 @@ from sel import metrics
 psnr = jax.jit(metrics.psnr, static_argnames="max_value")
 ssim = jax.jit(metrics.ssim, static_argnames="max_value")
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 GOLDEN = Path(__file__).parent / "golden" / "metrics.npz"
 
 

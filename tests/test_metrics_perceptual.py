@@ -13,6 +13,7 @@ from skimage import data
 
 from sel.metrics import make_lpips, match_gt_mean, niqe
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 PHOTOGRAPHS = {name: getattr(data, name)() for name in ("chelsea", "coffee")}
 
 # Of a photograph with itself at 3/4 of its contrast, and upside down: the original code (`lpips` 0.1.4) in float64,

@@ -27,6 +27,8 @@ from sel.models.operations import (
     pointwise_conv,
 )
 
+pytestmark = pytest.mark.usefixtures("compile_little")
+
 
 def depthwise_oracle(x, kernel):
     x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)

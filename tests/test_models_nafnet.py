@@ -10,6 +10,7 @@ import pytest
 from sel.interop import network_from_torch
 from sel.models import ConditionalNAFNet
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 GOLDEN = Path(__file__).parent / "golden" / "nafnet.npz"
 TINY = ConditionalNAFNet(width=4, encoder_blocks=(2,), middle_blocks=0, decoder_blocks=(1,))
 

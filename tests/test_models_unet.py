@@ -13,6 +13,7 @@ import pytest
 from sel.interop import network_from_torch
 from sel.models import ConditionalUNet
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 GOLDEN = Path(__file__).parent / "golden" / "unet.npz"
 
 

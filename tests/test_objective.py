@@ -13,6 +13,7 @@ from sel.diffusion import make_schedule
 from sel.interop import network_from_torch, network_to_torch
 from sel.objective import Draws, Objective, draw_step, l1_loss, l2_loss, make_loss, training_losses
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 GOLDEN = Path(__file__).parent / "golden"
 SCHEDULE = make_schedule()
 LOSSES = {"l1": l1_loss, "l2": l2_loss} | {

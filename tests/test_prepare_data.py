@@ -4,7 +4,7 @@ import json
 
 import pytest
 from downloads import LAYOUTS, build, hostile, zipped
-from programs import TINY, assert_one_line, photograph, snapshot
+from programs import TINY_L1, assert_one_line, photograph, snapshot
 
 
 def test_a_download_becomes_a_set_that_trains_and_evaluates(shell, tmp_path, trained):
@@ -40,7 +40,7 @@ def test_a_download_becomes_a_set_that_trains_and_evaluates(shell, tmp_path, tra
     for route, data in (("folder", tmp_path / "x"), ("prepared", tmp_path / "data")):
         short = [
             x
-            for x in TINY
+            for x in TINY_L1
             if "num_steps=36" not in x and "config=" not in x and "data.d" not in x and "data.v" not in x
         ]
         run = [

@@ -69,10 +69,15 @@ def test_given_statistics_replace_those_of_the_image():
     module = ConditionalNAFNet(width=4, encoder_blocks=(), middle_blocks=2, decoder_blocks=())
     x_t, mu = jax.random.uniform(KEY, (2, 2, 16, 24, 3))
     t = jnp.array([3, 3])
-    variables = jax.jit(module.init)(KEY, x_t, mu, t)
-    assert set(variables) == {"params"}
-    # At the start blocks are the identity.
-    params = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(KEY, leaf.shape), variables["params"])
+
+    @jax.jit
+    def init():
+        variables = module.init(KEY, x_t, mu, t)
+        assert set(variables) == {"params"}
+        # At the start blocks are the identity.
+        return jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(KEY, leaf.shape), variables["params"])
+
+    params = init()
     apply = jax.jit(module.apply, static_argnames="mutable")
     predicted, kept = apply({"params": params}, x_t, mu, t, mutable=("statistics",))
     again = apply({"params": params, **kept}, x_t, mu, t)

@@ -13,6 +13,8 @@ from sel.models import ConditionalNAFNet
 from sel.training import build_parts
 from sel.training.state import init_params
 
+pytestmark = pytest.mark.usefixtures("compile_little")
+
 
 def flops(function, *shapes):
     return count_flops(jax.make_jaxpr(function)(*map(jnp.zeros, shapes)).jaxpr)

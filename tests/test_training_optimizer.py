@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sel.training.optimizer import make_average, make_learning_rate, make_optimizer, milestone_steps
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 PEAK = {"learning_rate": 2e-3, "warmup_steps": 10}
 STEPS = np.arange(51)
 

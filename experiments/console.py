@@ -4,7 +4,9 @@ import collections
 import datetime
 import logging
 import math
+import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +65,9 @@ def run(main: Callable[..., None], prefix: str | None = None, file: str | None =
         try:
             main(*[arguments[1:]] if prefix or file else [])
         except UserError as error:
-            fail(str(error))
+            _print_error(str(error))
+            _leave_at_once(1)
+            sys.exit(1)
         except OSError as error:
             fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except KeyboardInterrupt as interrupt:
@@ -72,10 +76,25 @@ def run(main: Callable[..., None], prefix: str | None = None, file: str | None =
     app.run(guarded, flags_parser=parse)
 
 
+def _leave_at_once(status: int) -> None:
+    """End the process, if threads are left that Python would wait for, without waiting.
+
+    Orbax's, of a checkpoint that could not be written, wait 20 minutes for each other.
+    """
+    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
     """End the program with one line on stderr."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    _print_error(message)
     sys.exit(status)
+
+
+def _print_error(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
 
 
 class StepProgress:

@@ -29,7 +29,7 @@ from sel.diffusion import Schedule, sampling_steps
 from sel.diffusion.noise import noise_field
 from sel.interop import network_to_torch
 from sel.restoration import TiledRestore
-from sel.training import build_model, from_json, save_params
+from sel.training import build_model, from_json, sampler_steps, save_params
 from sel.training.build import build_schedule
 from sel.training.state import init_params
 
@@ -79,7 +79,7 @@ def setup(num_steps: int | None) -> tuple[Any, Any, Schedule, Any, int]:
     params = jax.tree.map(
         lambda p: np.asarray(p + 0.02 * rng.standard_normal(p.shape, np.float32)), init_params(KEY, module=module)
     )
-    return config, module, schedule, params, config["sampler"].get("num_steps") or schedule.num_steps
+    return config, module, schedule, params, sampler_steps(config)
 
 
 def torch_network(module: Any, params: Any) -> NAFNet:

@@ -112,6 +112,7 @@ def get_config(model: str = "nafnet") -> ConfigDict:
 
     config.sampler = ConfigDict()
     config.sampler.method = "posterior"  # posterior, ddim, dpm_solver, sde or ode
+    config.sampler.num_steps = 0  # at most those of the diffusion; 0: 16, but with sde and ode all
     config.sampler.clip_x0 = FieldReference((0.0, 1.0), field_type=object)  # but sde, ode: of the clean image; or None
 
     config.checkpoint = ConfigDict()

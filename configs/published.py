@@ -35,4 +35,5 @@ def get_config() -> ConfigDict:
     config.loss.neighbor_weights = "normal"
     config.loss.value_range = (0.0, 1.0)
     config.sampler.clip_x0 = None
+    config.sampler.num_steps = 100
     return config

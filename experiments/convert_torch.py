@@ -90,8 +90,9 @@ def configuration(model: Section, preset: str) -> Section:
     if not 1 <= max_sigma <= 255:
         raise UserError(f"--max_sigma={max_sigma:g}: give it in steps of 1/255, from 1 to 255, like the published 50")
     diffusion = Section(kind=_KIND.value, num_steps=_NUM_STEPS.value, max_sigma=max_sigma / 255, eps=_EPS.value)
-    # The published samplers do not clip.
-    return Section(model=model, diffusion=diffusion, sampler=Section(method=_METHOD.value, clip_x0=None))
+    # The published samplers do not clip, and take all steps.
+    sampler = Section(method=_METHOD.value, num_steps=_NUM_STEPS.value, clip_x0=None)
+    return Section(model=model, diffusion=diffusion, sampler=sampler)
 
 
 def describe(source: Path, config: Section, params: Any, preset: str) -> None:

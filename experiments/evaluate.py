@@ -43,7 +43,7 @@ from experiments.scoring import (
 )
 from sel.data import find_dataset, list_images, load_pairs, read_images
 from sel.errors import UserError
-from sel.training import find_checkpoint, read_config
+from sel.training import find_checkpoint, read_config, sampler_steps
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
 _DATA = flags.DEFINE_string("data", "", "Folder that holds low/ and high/, or --dataset.")
@@ -224,7 +224,7 @@ def describe(method: str | None, num_steps: int | None) -> dict[str, Any]:
         "step": int(checkpoint.name) if checkpoint.name.isdecimal() else checkpoint.name,
         "data": _DATA.value,
         **({"dataset": _DATASET.value, "split": _SPLIT.value or "test"} if _DATASET.value != "pairs" else {}),
-        "sampler": dict(config["sampler"]),
+        "sampler": {**config["sampler"], "num_steps": sampler_steps(config)},
         "diffusion": dict(config["diffusion"]),
         **({"tile": _TILE.value} if _TILE.value else {}),
         "device": f"{jax.device_count()} {jax.default_backend()} ({jax.devices()[0].device_kind})",

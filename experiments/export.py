@@ -24,7 +24,7 @@ from sel.data.image_io import write_whole
 from sel.diffusion import METHODS
 from sel.errors import UserError
 from sel.restoration import Restore, lay_tiles
-from sel.training import Section, build_restore, find_checkpoint, read_config, read_params
+from sel.training import Section, build_restore, find_checkpoint, read_config, read_params, sampler_steps
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # FlatBuffers, in which JAX writes, end here; the parameters are most of the file.
@@ -56,7 +56,7 @@ def main() -> None:
     content = bytes(exported.serialize())
     make_folder(output.parent)
     write_whole(output, content)
-    sampler = {**config["sampler"], "num_steps": config["sampler"].get("num_steps") or config["diffusion"]["num_steps"]}
+    sampler = {**config["sampler"], "num_steps": sampler_steps(config)}
     text = json.dumps(describe(exported, sampler, count), indent=2)
     write_whole(description, (text + "\n").encode())
     console.print(f"{output}, {len(content) / 1e6:.1f} MB, and {description}")

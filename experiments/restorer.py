@@ -101,7 +101,9 @@ def with_sampler(config: Section, method: str | None, num_steps: int | None) -> 
     """
     sampler = Section(config["sampler"])
     if method is not None:
-        sampler |= {"method": method}
+        if method != sampler["method"]:  # steps that are right for one are not for another
+            sampler["num_steps"] = 0
+        sampler["method"] = method
         if method not in CLIPPING:
             sampler["clip_x0"] = None
     if num_steps is not None:

@@ -16,7 +16,7 @@ from sel.data import image_size
 from sel.data.photographs import Photograph, read_photograph, write_photograph
 from sel.errors import UserError
 from sel.restoration import Report
-from sel.training import build_restore, find_checkpoint, read_config, read_params
+from sel.training import build_restore, find_checkpoint, read_config, read_params, sampler_steps
 
 # What a browser is shown is at most so many pixels a side; what is downloaded has all of them.
 PREVIEW_SIDE = 1600
@@ -36,7 +36,7 @@ class Model:
         self._config, self._params = read_config(checkpoint), read_params(checkpoint)
         self.method: str = self._config["sampler"]["method"]
         self.most_steps: int = self._config["diffusion"]["num_steps"]
-        self.steps: int = self._config["sampler"].get("num_steps") or self.most_steps
+        self.steps: int = sampler_steps(self._config)
         self._restorer = functools.lru_cache(maxsize=8)(self._build)
         self._restorer(self.method, self.steps)  # a checkpoint that can't be sampled is noticed at once
 

@@ -79,7 +79,7 @@ def test_the_checkpoint_is_the_file(shell, weights, tmp_path, name):
     jax.tree.map(np.testing.assert_array_equal, read_params(checkpoint), params)
     max_sigma, preset = {"nafnet": (50, "low-light"), "unet": (10, "deraining")}[name]
     assert config["diffusion"] == {"kind": "cosine", "num_steps": 100, "max_sigma": max_sigma / 255, "eps": 0.005}
-    assert config["sampler"] == {"method": "posterior", "clip_x0": None}
+    assert config["sampler"] == {"method": "posterior", "num_steps": 100, "clip_x0": None}
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     for part in (name, f"width {network.width}", f"{count:,} parameters", f"{preset} (assumed", f"{max_sigma}/255"):
         assert part in result.out

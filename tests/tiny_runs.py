@@ -40,7 +40,7 @@ CONFIG = {
     },
     "ema": {"decay": 0.9, "every": 1, "warmup": "ratio"},
     "data": {"name": "samples", "crop_size": 16, "resize_chance": 0.5},
-    "sampler": {"method": "posterior", "clip_x0": [0.0, 1.0]},
+    "sampler": {"method": "posterior", "num_steps": 0, "clip_x0": [0.0, 1.0]},
     "checkpoint": {"every": 2, "keep": 2, "keep_best": 0},
     "max_skipped": 3,
     "compute": {"accumulate": 1, "remat": False, "parameter_shards": 1},

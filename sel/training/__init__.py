@@ -1,6 +1,6 @@
 """Training: from a configuration and pairs to checkpoints."""
 
-from sel.training.build import Parts, build_model, build_parts, build_restore, model_section
+from sel.training.build import Parts, build_model, build_parts, build_restore, model_section, sampler_steps
 from sel.training.checkpoint import (
     check_new_params,
     find_checkpoint,
@@ -33,6 +33,7 @@ __all__ = [
     "model_section",
     "read_config",
     "read_params",
+    "sampler_steps",
     "save_params",
     "train",
     "unread",

@@ -81,6 +81,7 @@ EARLIER: dict[str, dict[str, Any]] = {
     "objective": {"compare": "x_prev", "t_sampling": "uniform", "t_weighting": "none"},
     "optimizer": {"name": "adamw", "schedule": "cosine"},
     "ema": {"warmup": "ratio"},
+    "sampler": {"num_steps": 0},
     "checkpoint": {"keep_best": 0},
 }
 

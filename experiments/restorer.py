@@ -94,7 +94,7 @@ def turned_back(image: np.ndarray, turn: int) -> np.ndarray:
 
 
 def with_sampler(config: Section, method: str | None, num_steps: int | None) -> Section:
-    """The configuration with another sampler; None leaves the configuration's.
+    """The configuration with another sampler; None leaves the configuration's, but another method takes its own steps.
 
     Raises:
       UserError: if there are not as many steps.

@@ -10,6 +10,13 @@ from tiny_runs import run
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Files that take longest: begun first, so that no worker waits for another at the end.
+LONG = ("training_scale", "fine_tuning", "experiments", "training_faults", "data_programs", "evaluate", "entropy_api")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in {f"test_{name}" for name in LONG})
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_once(tmp_path_factory):

@@ -221,7 +221,7 @@ PUBLISHED = {
         "clip_norm": 0.0,
     },
     "ema": {"decay": 0.995, "every": 10, "warmup": "power"},
-    "sampler": {"method": "posterior", "clip_x0": None},
+    "sampler": {"method": "posterior", "num_steps": 100, "clip_x0": None},
 }
 
 

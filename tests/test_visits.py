@@ -86,7 +86,7 @@ def test_the_download_has_depth_and_opacity_of_the_photograph(visits, trained, t
     # One level of 16 bits where the two programs round apart.
     np.testing.assert_allclose(result.color.astype(float), expected * 65535, atol=1.1)
     np.testing.assert_array_equal(result.alpha, pixels[..., 3:])
-    assert told[-1] == (1, 1)
+    assert told[-1] == (2, 2)
 
     again = enhance(model.restorer("ddim", 2, seed=6), source, lambda done, total: None)
     assert again.after != shown.after

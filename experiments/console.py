@@ -65,9 +65,10 @@ def run(main: Callable[..., None], prefix: str | None = None, file: str | None =
         try:
             main(*[arguments[1:]] if prefix or file else [])
         except UserError as error:
-            _print_error(str(error))
-            _leave_at_once(1)
-            sys.exit(1)
+            try:
+                fail(str(error))
+            finally:
+                _leave_at_once()
         except OSError as error:
             fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except KeyboardInterrupt as interrupt:
@@ -76,25 +77,21 @@ def run(main: Callable[..., None], prefix: str | None = None, file: str | None =
     app.run(guarded, flags_parser=parse)
 
 
-def _leave_at_once(status: int) -> None:
-    """End the process, if threads are left that Python would wait for, without waiting.
+def _leave_at_once() -> None:
+    """End the process with status 1, if threads are left that Python would wait for, without waiting.
 
     Orbax's, of a checkpoint that could not be written, wait 20 minutes for each other.
     """
     if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+        os._exit(1)
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """End the program with one line on stderr."""
-    _print_error(message)
-    sys.exit(status)
-
-
-def _print_error(message: str) -> None:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
 
 
 class StepProgress:

@@ -77,13 +77,14 @@ def build_page(model: Model, visits: Visits, *, name: str, max_pixels: float, ma
                     label="Before | after", max_height=620, visible=False, buttons=["fullscreen"], elem_id="slider"
                 )
             with gr.Column(elem_id="sampler"):
-                method = gr.Dropdown(
-                    METHODS, value=model.method, label="Sampler", info="ddim and dpm_solver do with few steps."
+                method = gr.Dropdown(METHODS, value=model.method, label="Sampler", info="sde and ode need all steps.")
+                steps = gr.Slider(
+                    1, model.most_steps, model.steps(model.method), step=1, label="Steps", elem_id="steps"
                 )
-                steps = gr.Slider(1, model.most_steps, model.steps, step=1, label="Steps", elem_id="steps")
                 seed = gr.Number(
                     0, label="Seed", info="Another seed, another result.", precision=0, minimum=0, maximum=2**31 - 1
                 )
+        method.input(model.steps, method, steps, api_visibility="private")
         visitors = _Visitors(model, visits, max_pixels)
         field.upload(
             visitors.pick,
@@ -128,8 +129,7 @@ class _Visitors:
         """Enhance and show, or say what is wrong."""
 
         def report(done: int, total: int) -> None:
-            if total > 1:  # of a photograph that is one piece there is nothing to count
-                progress(done / total, desc="Enhancing")
+            progress(done / total, desc="Enhancing")
 
         began = time.monotonic()
         try:

@@ -27,7 +27,6 @@ class Model:
 
     Attributes:
       method: sampler of the checkpoint.
-      steps: of that sampler.
       most_steps: those of the diffusion that the network was trained with.
     """
 
@@ -36,9 +35,12 @@ class Model:
         self._config, self._params = read_config(checkpoint), read_params(checkpoint)
         self.method: str = self._config["sampler"]["method"]
         self.most_steps: int = self._config["diffusion"]["num_steps"]
-        self.steps: int = sampler_steps(self._config)
         self._restorer = functools.lru_cache(maxsize=8)(self._build)
-        self._restorer(self.method, self.steps)  # a checkpoint that can't be sampled is noticed at once
+        self._restorer(self.method, self.steps(self.method))  # a checkpoint that can't be sampled is noticed at once
+
+    def steps(self, method: str) -> int:
+        """How many a sampler takes if nobody says otherwise."""
+        return sampler_steps(with_sampler(self._config, method, None))
 
     def restorer(self, method: str, steps: int, seed: int) -> Restorer:
         """The model with a sampler; what is compiled is kept for the samplers used last."""

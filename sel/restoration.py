@@ -178,40 +178,22 @@ class TiledRestore:
         height, width = mu.shape[:2]
         rows, columns = self._lay(height), self._lay(width)
         mu = np.pad(mu, ((0, rows.total - height), (0, columns.total - width), (0, 0)), mode="symmetric")
-        report = report or (lambda done, total: None)
-        if len(rows.starts) * len(columns.starts) == 1:
-            x0 = self._sample(key, params, mu, report)
-        else:
-            x0 = self._sample_in_tiles(key, params, mu, (rows, columns), report)
+        x0 = self._sample(key, params, mu, (rows, columns), report or (lambda done, total: None))
         return np.clip(x0[:height, :width], 0, 1)
 
-    def _sample(self, key: PRNGKeyArray, params: Any, mu: Pixels, report: Report) -> Pixels:
-        """One tile, step by step, since a person waits; all of it stays on the device."""
-        images, count = jnp.asarray(mu[None]), len(self._steps.t)
-        x = self._start(key, images, 0)
-        before = jnp.zeros_like(images) if self._method == "dpm_solver" else None
-        for index in range(count):
-            step = Step(*(values[index] for values in self._steps))
-            noise_hat = self._predict(params, {}, x, images, step.t)
-            x, estimate = self._advance(key, x, images, noise_hat, before, step, 0)
-            before = None if before is None else estimate
-            x.block_until_ready()
-            report(index + 1, count)
-        return np.asarray(x[0])
-
-    def _sample_in_tiles(
-        self, key: PRNGKeyArray, params: Any, mu: Pixels, grid: tuple[Tiles, Tiles], report: Report
-    ) -> Pixels:
-        strips = [(slice(row, row + BLOCK), row // BLOCK) for row in range(0, len(mu), BLOCK)]
+    def _sample(self, key: PRNGKeyArray, params: Any, mu: Pixels, grid: tuple[Tiles, Tiles], report: Report) -> Pixels:
+        tiles, count = len(grid[0].starts) * len(grid[1].starts), len(self._steps.t)
+        # The part that takes a step at a time is no larger than a tile.
+        strip_height = len(mu) if tiles == 1 else BLOCK
+        strips = [(slice(row, row + strip_height), row // BLOCK) for row in range(0, len(mu), strip_height)]
         x = np.empty_like(mu)
         for strip, block in strips:
             x[strip] = self._start(key, mu[None, strip], block)[0]
         before = np.zeros_like(mu) if self._method == "dpm_solver" else None
-        count = len(self._steps.t)
         for index in range(count):
             step = Step(*(values[index] for values in self._steps))
 
-            def tell(done: int, tiles: int, index: int = index) -> None:
+            def tell(done: int, index: int = index) -> None:
                 report(index * tiles + done, count * tiles)
 
             noise_hat = self._blended(params, x, mu, step.t, grid, tell)
@@ -224,19 +206,29 @@ class TiledRestore:
                     before[strip] = estimate[0]
         return x
 
-    def _blended(self, params: Any, x: Pixels, mu: Pixels, t: Array, grid: tuple[Tiles, Tiles], tell: Report) -> Pixels:
-        """The noise predicted for a whole image."""
-        squares, (rows, columns) = _squares(*mu.shape[:2]), grid
-        patches = [np.stack([image[square] for square in squares]) for image in (x, mu)]
-        statistics = self._measure(params, *patches, t)
+    def _blended(
+        self,
+        params: Any,
+        x: Pixels,
+        mu: Pixels,
+        t: Array,
+        grid: tuple[Tiles, Tiles],
+        tell: Callable[[int], object],
+    ) -> Pixels:
+        """The noise predicted for a whole image; `tell(done)` hears of tiles."""
+        rows, columns = grid
         places = [(i, j) for i in range(len(rows.starts)) for j in range(len(columns.starts))]
+        statistics: Any = {}  # one tile has the means of the whole image anyway
+        if len(places) > 1:
+            patches = [np.stack([image[square] for square in _squares(*mu.shape[:2])]) for image in (x, mu)]
+            statistics = self._measure(params, *patches, t)
         noise_hat = np.zeros_like(mu)
         for done, (i, j) in enumerate(places, start=1):
             top, left = rows.starts[i], columns.starts[j]
             place = (slice(top, top + rows.length), slice(left, left + columns.length))
             predicted = np.asarray(self._predict(params, statistics, x[None, *place], mu[None, *place], t)[0])
             noise_hat[place] += rows.weight(i)[:, None, None] * columns.weight(j)[None, :, None] * predicted
-            tell(done, len(places))
+            tell(done)
         return noise_hat
 
 

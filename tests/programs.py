@@ -93,6 +93,17 @@ class Shell:
         return self._popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+def start_code(code, *arguments, devices=1, **environment):
+    """Run Python code that may import the tests' modules, in a process of its own."""
+    environment = os.environ | environment | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    environment |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
 def photograph(path, seed=0, size=(20, 24), mode="RGB"):
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = size if mode == "L" else (*size, 3)

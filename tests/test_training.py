@@ -1,14 +1,12 @@
 """The real training loop on a tiny network: it learns, goes on exactly where it stopped, refuses what can't work."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import start_code
 from tiny_runs import ENTROPY, L1, ONE_PAIR, assert_same, configured, contents, interrupted, run
 
 from sel.errors import UserError
@@ -119,13 +117,11 @@ run(lambda: train(configured(), workdir, PAIRS, report))
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_once(tmp_path):
     """Orbax's threads would keep the process for 20 minutes more."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    command = [sys.executable, "-c", FAILING_WRITE, str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1, result
+    process = start_code(FAILING_WRITE, tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
     message = f"error: {tmp_path / 'checkpoints'}: a checkpoint can't be written; complete ones are kept."
-    assert result.stderr.splitlines()[-1].startswith(message), result.stderr
+    assert err.splitlines()[-1].startswith(message), err
     assert (tmp_path / "moved" / "2").is_dir()
 
 

@@ -10,7 +10,7 @@ from tiny_runs import CONFIG, ENTROPY, UNET, assert_same, configured, interrupte
 
 from experiments.config import load_config
 from sel.errors import UserError
-from sel.training import build_parts, build_restore
+from sel.training import build_parts, build_restore, sampler_steps
 
 ROOT = Path(__file__).parents[1]
 X0 = {"compare": "x0", "t_sampling": "uniform", "t_weighting": "none"}
@@ -140,3 +140,23 @@ def test_other_choices_train_and_go_on(tmp_path):
     interrupted(tmp_path / "halves", 4, config=config)
     again, _ = run(tmp_path / "halves", config)
     assert_same(again, state)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "most", "steps"),
+    [
+        ("posterior", 0, 100, 16),
+        ("ddim", 0, 10, 10),
+        ("sde", 0, 100, 100),
+        ("ode", 0, 1000, 1000),
+        ("posterior", 40, 100, 40),
+        ("sde", 40, 10, 10),
+    ],
+)
+def test_a_sampler_takes_few_steps_where_few_are_enough(method, given, most, steps):
+    changes = {"sampler.method": method, "sampler.num_steps": given, "diffusion.num_steps": most}
+    assert sampler_steps(configured(changes)) == steps
+    before = configured(changes)
+    if not given:
+        del before["sampler"]["num_steps"]  # checkpoints from before there was the key
+    assert sampler_steps(before) == steps

@@ -1,17 +1,14 @@
 """One program on one to many devices and processes: the same losses, whatever the work is split by."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
-from programs import ROOT
+from programs import start_code
 from tiny_runs import ENTROPY, L1, PAIRS, assert_same, configured, run
 
 from sel.errors import UserError
@@ -49,15 +46,9 @@ print(json.dumps(results))
 """
 
 
-def launch(folder, variants, devices=1, **environment):
+def launch(folder, variants, **options):
     """Start the script with runs of several configurations."""
-    environment = os.environ | environment | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    environment |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    command = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(variants)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return start_code(SCRIPT, folder, json.dumps(variants), **options)
 
 
 def launch_two(folder, variants):
@@ -102,7 +93,7 @@ def test_several_devices_train_as_one(alone, tmp_path):
             ({"loss": loss, "compute.parameter_shards": shards, "compute.accumulate": parts}, 0)
             for loss, shards, parts in rows
         ]
-        results = results_of(launch(tmp_path / str(devices), changes, devices))
+        results = results_of(launch(tmp_path / str(devices), changes, devices=devices))
         for (loss, shards, _), (count, split, losses) in zip(rows, results, strict=True):
             assert (count, split) == (devices, shards)
             assert_close(losses, alone[loss["name"]][1])

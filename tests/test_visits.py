@@ -96,7 +96,7 @@ def test_the_download_has_depth_and_opacity_of_the_photograph(visits, trained, t
 def test_work_for_a_visitor_who_left_stops(visits, trained, tmp_path):
     source, _ = accept(photograph(tmp_path / "a.png"), visits.folder("a"), 1e6)
     model = Model(str(trained[0]))
-    restorer = model.restorer(model.method, model.steps, seed=0)
+    restorer = model.restorer(model.method, model.steps(model.method), seed=0)
     with pytest.raises(UserError, match="choose it again"):
         enhance(restorer, source, lambda done, total: visits.end("a") if done else None)
     assert not any((tmp_path / "root").iterdir())

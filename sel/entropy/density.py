@@ -64,7 +64,7 @@ class Estimator:
         return tuple(1 / jnp.maximum(c, 1) for c in counts)
 
 
-def factored_total(divergence: Divergence, first: Any, second: Any, axis: Any) -> Float[Array, "h w"]:
+def factored_total(divergence: Divergence, first: Any, second: Any, axis: Any) -> Float[Array, "*pixels"]:
     """sum_ab term(p_a r_b, ...) from sums over one axis of bins each, which is 0 in `first` and `axis` in `second`.
 
     For example sum_ab sqrt(P_ab Q_ab) = (sum_a sqrt(p_a q_a)) (sum_b sqrt(r_b s_b)), and relative entropy adds over

@@ -97,26 +97,34 @@ def reach(windows: tuple[Window, ...]) -> int:
     return max((len(taps) for taps in windows), default=1) // 2
 
 
-def centred_sum(x: Float[Array, "..."], taps: Window, margin: int, axis: int) -> Float[Array, "..."]:
-    """Weighted sums over windows along `axis`, where one of reach `margin` fits: `2 margin` fewer."""
-    n = x.shape[axis] - 2 * margin
+def centred_sum(x: Float[Array, "..."], taps: Window, margin: int, axis: int, stride: int = 1) -> Float[Array, "..."]:
+    """Weighted sums over windows along `axis`, where one of reach `margin` fits: `2 margin` fewer.
+
+    With planes in one row, `stride` is their width for windows over rows.
+    """
+    n = x.shape[axis] - 2 * margin * stride
     first = margin - len(taps) // 2
-    slices = (lax.slice_in_dim(x, first + i, first + i + n, axis=axis) for i in range(len(taps)))
+    starts = ((first + i) * stride for i in range(len(taps)))
+    slices = (lax.slice_in_dim(x, start, start + n, axis=axis) for start in starts)
     return _add(part if tap == 1 else tap * part for tap, part in zip(taps, slices, strict=True))
 
 
-def centred_sums(x: Float[Array, "..."], windows: tuple[Window, ...], axis: int) -> tuple[Float[Array, "..."], ...]:
+def centred_sums(
+    x: Float[Array, "..."], windows: tuple[Window, ...], axis: int, stride: int = 1
+) -> tuple[Float[Array, "..."], ...]:
     """`centred_sum` for every window; boxes grow one from another: 5 is 3 and the two beside it."""
     margin = reach(windows)
     if any(tap != 1 for taps in windows for tap in taps):
-        return tuple(centred_sum(x, taps, margin, axis) for taps in windows)
-    n = x.shape[axis] - 2 * margin
-    total = lax.slice_in_dim(x, margin, margin + n, axis=axis)
+        return tuple(centred_sum(x, taps, margin, axis, stride) for taps in windows)
+    n = x.shape[axis] - 2 * margin * stride
+
+    def shifted(i):
+        return lax.slice_in_dim(x, (margin + i) * stride, (margin + i) * stride + n, axis=axis)
+
+    total = shifted(0)
     sums = {1: total}
     for r in range(1, margin + 1):
-        before = lax.slice_in_dim(x, margin - r, margin - r + n, axis=axis)
-        after = lax.slice_in_dim(x, margin + r, margin + r + n, axis=axis)
-        total = total + before + after
+        total = total + shifted(-r) + shifted(r)
         sums[2 * r + 1] = total
     return tuple(sums[len(taps)] for taps in windows)
 

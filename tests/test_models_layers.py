@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from sel.models.layers import (
     EndingConv3x3,
+    IntroConv3x3,
+    Modulated,
     PointwiseConv,
     PointwiseHalves,
     depth_to_space,
     pad_to_multiple,
+    per_channel,
     simple_gate,
     sinusoidal_embedding,
     space_to_depth,
@@ -81,14 +84,46 @@ def test_depthwise_convolution_in_bfloat16_sums_in_float32():
 
 
 def test_pointwise_convolution_and_its_derivative():
-    x, kernel, grad = normal(0, 2, 3, 4, 5), normal(1, 5, 6), normal(2, 2, 3, 4, 6)
+    x, kernel, grad = normal(0, 2, 3, 4, 5), normal(1, 1, 5, 6), normal(2, 2, 3, 4, 6)
     y, pull = jax.vjp(pointwise_conv, x, kernel)
     x64, kernel64, grad64 = (np.asarray(a, np.float64) for a in (x, kernel, grad))
     grad_x, grad_kernel = pull(grad)
     # Sums of at most 24 products of standard normal numbers.
     np.testing.assert_allclose(y, x64 @ kernel64, atol=1e-5)
-    np.testing.assert_allclose(grad_x, grad64 @ kernel64.T, atol=1e-5)
-    np.testing.assert_allclose(grad_kernel, np.einsum("bhwc,bhwd->cd", x64, grad64), atol=1e-5)
+    np.testing.assert_allclose(grad_x, grad64 @ kernel64[0].T, atol=1e-5)
+    np.testing.assert_allclose(grad_kernel[0], np.einsum("bhwc,bhwd->cd", x64, grad64), atol=1e-5)
+
+
+def test_pointwise_convolution_with_a_kernel_for_each_image():
+    x, kernels, grad = normal(0, 2, 3, 4, 5), normal(1, 2, 5, 6), normal(2, 2, 3, 4, 6)
+    y, pull = jax.vjp(pointwise_conv, x, kernels)
+    alone, pull_alone = zip(*(jax.vjp(pointwise_conv, x[i : i + 1], kernels[i : i + 1]) for i in range(2)), strict=True)
+    np.testing.assert_allclose(y, np.concatenate(alone), atol=1e-5)
+    expected = zip(*(pull(grad[i : i + 1]) for i, pull in enumerate(pull_alone)), strict=True)
+    for gradient, parts in zip(pull(grad), expected, strict=True):
+        np.testing.assert_allclose(gradient, np.concatenate(parts), atol=1e-5)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("features", [4, 24], ids=["into the kernel", "computed"])
+def test_what_modulates_a_pointwise_convolution_may_go_into_its_weights(images, features):
+    x, scale, shift = normal(0, 2, 3, 4, 5), normal(1, images, 1, 1, 5), normal(2, images, 1, 1, 5)
+    kernel, bias, gain = normal(3, 5, features), normal(4, features), normal(5, features)
+
+    def output(x, scale, shift, kernel, bias, gain):
+        params = {"params": {"kernel": kernel, "bias": bias}}
+        return PointwiseConv(features).apply(params, Modulated(x, scale, shift), gain)
+
+    def plainly(x, scale, shift, kernel, bias, gain):
+        return (jnp.einsum("bhwc,cd->bhwd", x * scale + shift, kernel) + per_channel(bias, x.dtype)) * per_channel(gain, x.dtype)
+
+    arguments, grad = (x, scale, shift, kernel, bias, gain), normal(6, 2, 3, 4, features)
+    y, pull = jax.vjp(output, *arguments)
+    expected, pull_plain = jax.vjp(plainly, *arguments)
+    # Sums of at most 24 pixels x 24 features of products of four standard normal numbers.
+    np.testing.assert_allclose(y, expected, atol=1e-4)
+    for gradient, plain in zip(pull(grad), pull_plain(grad), strict=True):
+        np.testing.assert_allclose(gradient, plain, rtol=1e-4, atol=1e-3)
 
 
 def test_halves_are_those_of_the_whole():
@@ -109,6 +144,25 @@ def test_ending_convolution_on_all_platforms(size, backend, monkeypatch):
     y = EndingConv3x3(2).apply({"params": params}, x)
     # 36 products of standard normal numbers.
     np.testing.assert_allclose(y, np.stack(expected, axis=-1) + np.asarray(params["bias"]), atol=2e-5)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_first_convolution_and_its_derivative_on_all_platforms(backend, monkeypatch):
+    x, kernel, bias, grad = normal(0, 2, 5, 3, 4), normal(1, 3, 3, 4, 6), normal(2, 6), normal(3, 2, 5, 3, 6)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+
+    def first(x, kernel):
+        return IntroConv3x3(6).apply({"params": {"kernel": kernel, "bias": bias}}, x)
+
+    def plain(x, kernel):
+        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y + per_channel(bias, x.dtype)
+
+    (y, pull), (expected, pull_plain) = jax.vjp(first, x, kernel), jax.vjp(plain, x, kernel)
+    # At most 36 products of standard normal numbers, or 54.
+    np.testing.assert_allclose(y, expected, atol=2e-5)
+    for gradient, other in zip(pull(grad), pull_plain(grad), strict=True):
+        np.testing.assert_allclose(gradient, other, atol=3e-5)
 
 
 def test_ending_convolution_has_the_derivative_of_a_convolution():

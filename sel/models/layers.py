@@ -1,7 +1,7 @@
 """Parts shared by the networks. Feature maps are channels last, `[b, h, w, c]`, any size."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from sel.models.operations import Features, conv3x3_few_outputs, depthwise_conv3x3, layer_norm, pointwise_conv
+from sel.models.operations import Features, conv3x3_few_inputs, conv3x3_few_outputs, depthwise_conv3x3, layer_norm, pointwise_conv
 
 DType = Any
 
@@ -60,35 +60,58 @@ def pad_to_multiple(x: Features, multiple: int, mode: str) -> Float[Array, "b H 
     return jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)), mode=mode)
 
 
+class Modulated(NamedTuple):
+    """`x * scale + shift`, not computed yet: the 1 x 1 convolution that takes it has a cheaper way."""
+
+    x: Features
+    scale: Float[Array, "#b 1 1 c"]
+    shift: Float[Array, "#b 1 1 c"]
+
+    def computed(self) -> Features:
+        """The feature map."""
+        return self.x * self.scale + self.shift
+
+
 class _Pointwise(nn.Module):
     features: int
     use_bias: bool = True
     dtype: DType = jnp.float32
 
-    def outputs(self, x: Features, parts: int) -> list[Array]:
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
-        x = x.astype(self.dtype)
-        outputs = [pointwise_conv(x, part.astype(self.dtype)) for part in jnp.split(kernel, parts, axis=-1)]
-        if not self.use_bias:
-            return outputs
-        biases = jnp.split(self.param("bias", nn.initializers.zeros, (self.features,)), parts)
-        return [y + per_channel(bias, self.dtype) for y, bias in zip(outputs, biases, strict=True)]
+    def outputs(self, x: Features | Modulated, parts: int, gain: Array | None = None) -> list[Array]:
+        if isinstance(x, Modulated) and math.prod(x.x.shape[1:3]) <= self.features:
+            x = x.computed()  # small maps have fewer numbers than a kernel for each image
+        plain = x.x if isinstance(x, Modulated) else x
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (plain.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else jnp.zeros(self.features)
+        if gain is not None:
+            kernel, bias = kernel * gain[None], bias * gain
+        kernels, biases = kernel[None], bias[None]
+        if isinstance(x, Modulated):
+            kernels = jnp.broadcast_to(x.scale[:, 0, 0, :, None] * kernels, (len(plain), *kernel.shape))
+            biases = biases + x.shift[:, 0, 0] @ kernel
+        plain, kernels, biases = (a.astype(self.dtype) for a in (plain, kernels, biases[:, None, None]))
+        outputs = [pointwise_conv(plain, part) for part in jnp.split(kernels, parts, axis=-1)]
+        return [y + part for y, part in zip(outputs, jnp.split(biases, parts, axis=-1), strict=True)]
 
 
 class PointwiseConv(_Pointwise):
-    """`pointwise_conv` with its weights (variance 1 / fan_in, LeCun) and a bias (zero)."""
+    """`pointwise_conv` with its weights (variance 1 / fan_in, LeCun) and a bias (zero).
+
+    What multiplies or is added to its inputs, or multiplies its outputs, goes into kernel and bias: as a product of
+    feature maps it would be one more to keep, and to pass over for each gradient.
+    """
 
     @nn.compact
-    def __call__(self, x: Features) -> Float[Array, "b h w d"]:
-        """Transform the channels of every pixel."""
-        return self.outputs(x, 1)[0]
+    def __call__(self, x: Features | Modulated, gain: Float[Array, " d"] | None = None) -> Float[Array, "b h w d"]:
+        """Transform the channels of every pixel, and multiply each output channel by its `gain`."""
+        return self.outputs(x, 1, gain)[0]
 
 
 class PointwiseHalves(_Pointwise):
     """`PointwiseConv`, the halves of its outputs apart: to join their gradients, XLA on CPU copies number by number."""
 
     @nn.compact
-    def __call__(self, x: Features) -> tuple[Float[Array, "b h w d"], Float[Array, "b h w d"]]:
+    def __call__(self, x: Features | Modulated) -> tuple[Float[Array, "b h w d"], Float[Array, "b h w d"]]:
         """Transform the channels of every pixel."""
         first, second = self.outputs(x, 2)
         return first, second
@@ -101,10 +124,10 @@ class ModulatedNorm(nn.Module):
     dtype: DType = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Features, scale: Float[Array, "b 1 1 c"], shift: Float[Array, "b 1 1 c"]) -> Features:
+    def __call__(self, x: Features, scale: Float[Array, "b 1 1 c"], shift: Float[Array, "b 1 1 c"]) -> Modulated:
         """Normalise a feature map; `scale` is added to 1."""
         weights = per_channel(self.param("scale", nn.initializers.ones, (x.shape[-1],)), self.dtype)
-        return layer_norm(x.astype(self.dtype), self.epsilon) * (weights * (1 + scale)) + shift
+        return Modulated(layer_norm(x.astype(self.dtype), self.epsilon), weights * (1 + scale), shift)
 
 
 class DepthwiseConv3x3(nn.Module):
@@ -125,6 +148,21 @@ class DepthwiseConv3x3(nn.Module):
         ]
 
 
+class IntroConv3x3(nn.Module):
+    """A 3 x 3 convolution of few channels, with its weights (variance 1 / fan_in, LeCun) and a bias (zero)."""
+
+    features: int
+    dtype: DType = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Features) -> Float[Array, "b h w d"]:
+        """Filter an image."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        conv = conv3x3_few_inputs if jax.default_backend() == "cpu" else _conv3x3
+        return conv(x.astype(self.dtype), kernel.astype(self.dtype)) + per_channel(bias, self.dtype)
+
+
 class EndingConv3x3(nn.Module):
     """A 3 x 3 convolution to few channels, with its weights (variance 1 / fan_in, LeCun) and a bias (zero). float32."""
 
@@ -135,13 +173,13 @@ class EndingConv3x3(nn.Module):
         """Filter a feature map."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = x.astype(jnp.float32), jnp.asarray(kernel), jnp.asarray(bias)
-        # Accelerators have convolutions of their own.
-        if jax.default_backend() == "cpu":
-            y = conv3x3_few_outputs(x, kernel)
-        else:
-            y = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return y + per_channel(bias, jnp.float32)
+        conv = conv3x3_few_outputs if jax.default_backend() == "cpu" else _conv3x3
+        return conv(x.astype(jnp.float32), jnp.asarray(kernel)) + per_channel(bias, jnp.float32)
+
+
+def _conv3x3(x: Array, kernel: Array) -> Array:
+    """The convolution of accelerators, which have their own for any number of channels."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def per_channel(weights: Float[Array, " c"], dtype: DType) -> Float[Array, "1 1 1 c"]:

@@ -11,12 +11,13 @@ from sel.models.layers import (
     DepthwiseConv3x3,
     DType,
     EndingConv3x3,
+    IntroConv3x3,
+    Modulated,
     ModulatedNorm,
     PointwiseConv,
     PointwiseHalves,
     depth_to_space,
     pad_to_multiple,
-    per_channel,
     simple_gate,
     sinusoidal_embedding,
     space_to_depth,
@@ -60,13 +61,13 @@ class NAFBlock(nn.Module):
 
         y = norm(name="norm1")(x, scale_1, shift_1)
         y = simple_gate(*DepthwiseConv3x3(self.dtype, name="conv2")(*halves(2 * channels, name="conv1")(y)))
-        y = y * pointwise(channels, name="attention")(pooled(self, y))
-        y = pointwise(channels, name="conv3")(y)
-        x = x + y * per_channel(self.param("beta", nn.initializers.zeros, (channels,)), self.dtype)
+        attention = pointwise(channels, name="attention")(pooled(self, y))
+        y = Modulated(y, attention, jnp.zeros_like(attention))
+        x = x + pointwise(channels, name="conv3")(y, self.param("beta", nn.initializers.zeros, (channels,)))
 
         y = norm(name="norm2")(x, scale_2, shift_2)
-        y = pointwise(channels, name="conv5")(simple_gate(*halves(2 * channels, name="conv4")(y)))
-        return x + y * per_channel(self.param("gamma", nn.initializers.zeros, (channels,)), self.dtype), None
+        y = simple_gate(*halves(2 * channels, name="conv4")(y))
+        return x + pointwise(channels, name="conv5")(y, self.param("gamma", nn.initializers.zeros, (channels,))), None
 
 
 class ConditionalNAFNet(nn.Module):
@@ -130,7 +131,7 @@ class ConditionalNAFNet(nn.Module):
         time = self._embed_time(t)
 
         x = pad_to_multiple(jnp.concatenate([x_t - mu, mu], axis=-1), 2**depth, mode="constant")
-        x = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="intro")(x)
+        x = IntroConv3x3(self.width, self.dtype, name="intro")(x)
         skips = []
         for level, blocks in enumerate(self.encoder_blocks):
             x = self._stage(x, time, blocks, f"encoder_{level}")

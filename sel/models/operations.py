@@ -1,6 +1,7 @@
 """Functions of feature maps, `[b, h, w, c]`, that XLA on CPU takes too long for, and their derivatives."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ Features = Float[Array, "b h w c"]
 
 
 @jax.custom_vjp
-def pointwise_conv(x: Features, kernel: Float[Array, "c d"]) -> Float[Array, "b h w d"]:
+def pointwise_conv(x: Features, kernel: Float[Array, "#b c d"]) -> Float[Array, "b h w d"]:
     """The channels of every pixel times a matrix: a 1 x 1 convolution.
 
     The derivative is ours (reverse mode only): XLA on CPU turns the automatic one's operands around in memory, and a
@@ -19,12 +20,18 @@ def pointwise_conv(x: Features, kernel: Float[Array, "c d"]) -> Float[Array, "b 
 
     Args:
         x: Feature map.
-        kernel: The matrix.
+        kernel: The matrix of all images, or of each.
 
     Returns:
         The products, of the dtype of `x`.
     """
-    return lax.dot_general(x, kernel, (((3,), (0,)), ((), ())))
+    return _products(x, kernel, 1)
+
+
+def _products(x: Array, kernel: Array, contracted: int) -> Array:
+    pixels = x.reshape(len(kernel), -1, x.shape[-1])
+    products = lax.dot_general(pixels, kernel, (((2,), (contracted,)), ((0,), (0,))))
+    return products.reshape(*x.shape[:-1], -1)
 
 
 def _pointwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -33,14 +40,34 @@ def _pointwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Arr
 
 def _pointwise_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    x_grad = lax.dot_general(grad, kernel, (((3,), (1,)), ((), ())))
     # The barrier keeps the copy in another order out of what computes x and grad.
-    pixels, pixels_grad = lax.optimization_barrier((x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])))
-    kernel_grad = lax.dot_general(pixels, pixels_grad, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-    return x_grad, kernel_grad.astype(kernel.dtype)
+    images = lax.optimization_barrier((x, grad))
+    pixels, pixels_grad = (y.reshape(len(kernel), -1, y.shape[-1]) for y in images)
+    kernel_grad = lax.dot_general(
+        pixels, pixels_grad, (((1,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32
+    )
+    return _products(grad, kernel, 2), kernel_grad.astype(kernel.dtype)
 
 
 pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)
+
+
+def conv3x3_few_inputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b h w d"]:
+    """A 3 x 3 convolution, zeros outside the image, as one matrix product of the nine neighbours' channels.
+
+    For few inputs: XLA on CPU takes five times as long for the kernel's derivative of such a convolution.
+
+    Args:
+        x: Feature map.
+        kernel: Weights.
+
+    Returns:
+        The filtered map.
+    """
+    _, h, w, c = x.shape
+    padded = _pad_by_one(x)
+    neighbours = [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+    return pointwise_conv(jnp.concatenate(neighbours, axis=-1), kernel.reshape(1, 9 * c, -1))
 
 
 def conv3x3_few_outputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b h w d"]:
@@ -59,7 +86,7 @@ def conv3x3_few_outputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[A
     """
     _, h, w, c = x.shape
     outputs = kernel.shape[-1]
-    z = _pad_by_one(pointwise_conv(x, kernel.transpose(2, 0, 1, 3).reshape(c, 9 * outputs)))
+    z = _pad_by_one(pointwise_conv(x, kernel.transpose(2, 0, 1, 3).reshape(1, c, 9 * outputs)))
     parts = jnp.split(z, 9, axis=-1)
     terms = [parts[3 * i + j][:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
     return sum(terms[1:], terms[0])
@@ -82,20 +109,20 @@ def depthwise_conv3x3(x: Features, kernel: Float[Array, "3 3 c"]) -> Features:
     Returns:
         The filtered map, of the shape and dtype of `x`.
     """
-    _, h, w, _ = x.shape
-    padded, weights = _pad_by_one(x), kernel.astype(jnp.float32)[:, :, None, None, None, :]
-    terms = [padded[:, i : i + h, j : j + w].astype(jnp.float32) * weights[i, j] for i in range(3) for j in range(3)]
-    return sum(terms[1:], terms[0]).astype(x.dtype)
+    return _depthwise_forward(x, kernel)[0]
 
 
 def _depthwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return depthwise_conv3x3(x, kernel), (x, kernel)
+    _, h, w, _ = x.shape
+    padded, weights = _pad_by_one(x), kernel.astype(jnp.float32)[:, :, None, None, None, :]
+    terms = [padded[:, i : i + h, j : j + w].astype(jnp.float32) * weights[i, j] for i in range(3) for j in range(3)]
+    return sum(terms[1:], terms[0]).astype(x.dtype), (padded, kernel)
 
 
 def _depthwise_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    x, kernel = saved
+    padded, kernel = saved
     # A GPU fuses each product with its sum; XLA on CPU writes all nine products out first.
-    kernel_grad = lax.platform_dependent(_pad_by_one(x), grad, cpu=_kernel_grad_by_rows, default=_kernel_grad)
+    kernel_grad = lax.platform_dependent(padded, grad, cpu=_kernel_grad_by_rows, default=_kernel_grad)
     return depthwise_conv3x3(grad, kernel[::-1, ::-1]), kernel_grad.astype(kernel.dtype)
 
 
@@ -108,11 +135,10 @@ def _kernel_grad(padded: Array, grad: Array) -> Array:
 def _kernel_grad_by_rows(padded: Array, grad: Array) -> Array:
     """The same, row by row into nine sums as long as a row; columns and channels are one axis, which vectorises."""
     b, h, w, c = grad.shape
-    padded, grad = padded.reshape(b, h + 2, (w + 2) * c), grad.reshape(b, h, w * c)
 
     def products(row: Array | int) -> list[Array]:
-        rows = lax.dynamic_slice_in_dim(padded, row, 3, axis=1).astype(jnp.float32)
-        rows_grad = lax.dynamic_index_in_dim(grad, row, axis=1, keepdims=False).astype(jnp.float32)
+        rows = lax.dynamic_slice_in_dim(padded, row, 3, axis=1).reshape(b, 3, (w + 2) * c).astype(jnp.float32)
+        rows_grad = lax.dynamic_slice_in_dim(grad, row, 1, axis=1).reshape(b, w * c).astype(jnp.float32)
         return [rows[:, i, j * c : (j + w) * c] * rows_grad for i in range(3) for j in range(3)]
 
     def add(row: Array, sums: list[Array]) -> list[Array]:
@@ -149,18 +175,24 @@ def layer_norm(x: Features, epsilon: float) -> Features:
 
 
 def _layer_norm_forward(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
-    centred = x.astype(jnp.float32)
-    centred = centred - jnp.mean(centred, axis=-1, keepdims=True)
-    scale = lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + epsilon)
-    y = (centred * scale).astype(x.dtype)
+    x32 = x.astype(jnp.float32)
+    mean = jnp.mean(x32, axis=-1, keepdims=True)
+    scale = lax.rsqrt(jnp.mean(jnp.square(x32 - mean), axis=-1, keepdims=True) + epsilon)
+    mean, scale = _apart((mean, scale))
+    y = ((x32 - mean) * scale).astype(x.dtype)
     return y, (y, scale)
 
 
 def _layer_norm_backward(epsilon: float, saved: tuple[Array, Array], grad: Array) -> tuple[Array]:
     y, scale = saved
-    y, slope = y.astype(jnp.float32), grad.astype(jnp.float32)
-    along_y = jnp.mean(slope * y, axis=-1, keepdims=True)
-    return ((scale * (slope - jnp.mean(slope, axis=-1, keepdims=True) - along_y * y)).astype(grad.dtype),)
+    y, slope = y.astype(jnp.float32), _apart(grad).astype(jnp.float32)
+    mean, along_y = _apart((jnp.mean(slope, axis=-1, keepdims=True), jnp.mean(slope * y, axis=-1, keepdims=True)))
+    return ((scale * (slope - mean - along_y * y)).astype(grad.dtype),)
+
+
+def _apart(x: Any) -> Any:
+    """The same. What XLA on CPU fuses with a sum over channels takes up to five times as long; a GPU gains by it."""
+    return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)
 
 
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)

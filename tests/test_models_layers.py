@@ -84,14 +84,14 @@ def test_depthwise_convolution_in_bfloat16_sums_in_float32():
 
 
 def test_pointwise_convolution_and_its_derivative():
-    x, kernel, grad = normal(0, 2, 3, 4, 5), normal(1, 1, 5, 6), normal(2, 2, 3, 4, 6)
+    x, kernel, grad = normal(0, 2, 3, 4, 5), normal(1, 5, 6), normal(2, 2, 3, 4, 6)
     y, pull = jax.vjp(pointwise_conv, x, kernel)
     x64, kernel64, grad64 = (np.asarray(a, np.float64) for a in (x, kernel, grad))
     grad_x, grad_kernel = pull(grad)
     # Sums of at most 24 products of standard normal numbers.
     np.testing.assert_allclose(y, x64 @ kernel64, atol=1e-5)
-    np.testing.assert_allclose(grad_x, grad64 @ kernel64[0].T, atol=1e-5)
-    np.testing.assert_allclose(grad_kernel[0], np.einsum("bhwc,bhwd->cd", x64, grad64), atol=1e-5)
+    np.testing.assert_allclose(grad_x, grad64 @ kernel64.T, atol=1e-5)
+    np.testing.assert_allclose(grad_kernel, np.einsum("bhwc,bhwd->cd", x64, grad64), atol=1e-5)
 
 
 def test_pointwise_convolution_with_a_kernel_for_each_image():
@@ -115,7 +115,8 @@ def test_what_modulates_a_pointwise_convolution_may_go_into_its_weights(images, 
         return PointwiseConv(features).apply(params, Modulated(x, scale, shift), gain)
 
     def plainly(x, scale, shift, kernel, bias, gain):
-        return (jnp.einsum("bhwc,cd->bhwd", x * scale + shift, kernel) + per_channel(bias, x.dtype)) * per_channel(gain, x.dtype)
+        y = jnp.einsum("bhwc,cd->bhwd", x * scale + shift, kernel)
+        return (y + per_channel(bias, x.dtype)) * per_channel(gain, x.dtype)
 
     arguments, grad = (x, scale, shift, kernel, bias, gain), normal(6, 2, 3, 4, features)
     y, pull = jax.vjp(output, *arguments)

@@ -9,7 +9,14 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from sel.models.operations import Features, conv3x3_few_inputs, conv3x3_few_outputs, depthwise_conv3x3, layer_norm, pointwise_conv
+from sel.models.operations import (
+    Features,
+    conv3x3_few_inputs,
+    conv3x3_few_outputs,
+    depthwise_conv3x3,
+    layer_norm,
+    pointwise_conv,
+)
 
 DType = Any
 
@@ -82,15 +89,16 @@ class _Pointwise(nn.Module):
             x = x.computed()  # small maps have fewer numbers than a kernel for each image
         plain = x.x if isinstance(x, Modulated) else x
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (plain.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else jnp.zeros(self.features)
+        zeros = nn.initializers.zeros
+        bias = self.param("bias", zeros, (self.features,)) if self.use_bias else jnp.zeros(self.features)
         if gain is not None:
             kernel, bias = kernel * gain[None], bias * gain
-        kernels, biases = kernel[None], bias[None]
+        biases = bias[None]
         if isinstance(x, Modulated):
-            kernels = jnp.broadcast_to(x.scale[:, 0, 0, :, None] * kernels, (len(plain), *kernel.shape))
             biases = biases + x.shift[:, 0, 0] @ kernel
-        plain, kernels, biases = (a.astype(self.dtype) for a in (plain, kernels, biases[:, None, None]))
-        outputs = [pointwise_conv(plain, part) for part in jnp.split(kernels, parts, axis=-1)]
+            kernel = jnp.broadcast_to(x.scale[:, 0, 0, :, None] * kernel[None], (len(plain), *kernel.shape))
+        plain, kernel, biases = (a.astype(self.dtype) for a in (plain, kernel, biases[:, None, None]))
+        outputs = [pointwise_conv(plain, part) for part in jnp.split(kernel, parts, axis=-1)]
         return [y + part for y, part in zip(outputs, jnp.split(biases, parts, axis=-1), strict=True)]
 
 

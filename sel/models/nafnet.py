@@ -59,14 +59,14 @@ class NAFBlock(nn.Module):
         modulation = pointwise(4 * channels, name="time")(simple_gate(*jnp.split(time, 2, -1))[:, None, None, :])
         shift_1, scale_1, shift_2, scale_2 = jnp.split(modulation, 4, axis=-1)
 
-        y = norm(name="norm1")(x, scale_1, shift_1)
-        y = simple_gate(*DepthwiseConv3x3(self.dtype, name="conv2")(*halves(2 * channels, name="conv1")(y)))
+        modulated = norm(name="norm1")(x, scale_1, shift_1)
+        y = simple_gate(*DepthwiseConv3x3(self.dtype, name="conv2")(*halves(2 * channels, name="conv1")(modulated)))
         attention = pointwise(channels, name="attention")(pooled(self, y))
-        y = Modulated(y, attention, jnp.zeros_like(attention))
-        x = x + pointwise(channels, name="conv3")(y, self.param("beta", nn.initializers.zeros, (channels,)))
+        attended = Modulated(y, attention, jnp.zeros_like(attention))
+        x = x + pointwise(channels, name="conv3")(attended, self.param("beta", nn.initializers.zeros, (channels,)))
 
-        y = norm(name="norm2")(x, scale_2, shift_2)
-        y = simple_gate(*halves(2 * channels, name="conv4")(y))
+        modulated = norm(name="norm2")(x, scale_2, shift_2)
+        y = simple_gate(*halves(2 * channels, name="conv4")(modulated))
         return x + pointwise(channels, name="conv5")(y, self.param("gamma", nn.initializers.zeros, (channels,))), None
 
 

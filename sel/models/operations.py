@@ -12,7 +12,7 @@ Features = Float[Array, "b h w c"]
 
 
 @jax.custom_vjp
-def pointwise_conv(x: Features, kernel: Float[Array, "#b c d"]) -> Float[Array, "b h w d"]:
+def pointwise_conv(x: Features, kernel: Float[Array, "*b c d"]) -> Float[Array, "b h w d"]:
     """The channels of every pixel times a matrix: a 1 x 1 convolution.
 
     The derivative is ours (reverse mode only): XLA on CPU turns the automatic one's operands around in memory, and a
@@ -20,18 +20,27 @@ def pointwise_conv(x: Features, kernel: Float[Array, "#b c d"]) -> Float[Array, 
 
     Args:
         x: Feature map.
-        kernel: The matrix of all images, or of each.
+        kernel: The matrix of all images, or one for each.
 
     Returns:
         The products, of the dtype of `x`.
     """
-    return _products(x, kernel, 1)
+    return _products(x, kernel, kernel.ndim - 2)
 
 
-def _products(x: Array, kernel: Array, contracted: int) -> Array:
-    pixels = x.reshape(len(kernel), -1, x.shape[-1])
-    products = lax.dot_general(pixels, kernel, (((2,), (contracted,)), ((0,), (0,))))
+def _products(x: Array, kernel: Array, axis: int) -> Array:
+    """Pixels times the kernel, whose `axis` is that of the channels of `x`."""
+    each = tuple(range(kernel.ndim - 2))
+    products = lax.dot_general(_pixels(x, kernel), kernel, (((kernel.ndim - 1,), (axis,)), (each, each)))
     return products.reshape(*x.shape[:-1], -1)
+
+
+def _pixels(x: Array, kernel: Array) -> Array:
+    """All pixels in one row, or those of each image.
+
+    One form for all that reads a feature map: XLA on CPU computes another one again, even for an axis of size 1.
+    """
+    return x.reshape(*kernel.shape[:-2], -1, x.shape[-1])
 
 
 def _pointwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -41,12 +50,10 @@ def _pointwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Arr
 def _pointwise_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
     # The barrier keeps the copy in another order out of what computes x and grad.
-    images = lax.optimization_barrier((x, grad))
-    pixels, pixels_grad = (y.reshape(len(kernel), -1, y.shape[-1]) for y in images)
-    kernel_grad = lax.dot_general(
-        pixels, pixels_grad, (((1,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32
-    )
-    return _products(grad, kernel, 2), kernel_grad.astype(kernel.dtype)
+    pixels = lax.optimization_barrier((_pixels(x, kernel), _pixels(grad, kernel)))
+    each, row = tuple(range(kernel.ndim - 2)), (kernel.ndim - 2,)
+    kernel_grad = lax.dot_general(*pixels, ((row, row), (each, each)), preferred_element_type=jnp.float32)
+    return _products(grad, kernel, kernel.ndim - 1), kernel_grad.astype(kernel.dtype)
 
 
 pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)
@@ -67,7 +74,7 @@ def conv3x3_few_inputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Ar
     _, h, w, c = x.shape
     padded = _pad_by_one(x)
     neighbours = [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
-    return pointwise_conv(jnp.concatenate(neighbours, axis=-1), kernel.reshape(1, 9 * c, -1))
+    return pointwise_conv(jnp.concatenate(neighbours, axis=-1), kernel.reshape(9 * c, -1))
 
 
 def conv3x3_few_outputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b h w d"]:
@@ -86,7 +93,7 @@ def conv3x3_few_outputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[A
     """
     _, h, w, c = x.shape
     outputs = kernel.shape[-1]
-    z = _pad_by_one(pointwise_conv(x, kernel.transpose(2, 0, 1, 3).reshape(1, c, 9 * outputs)))
+    z = _pad_by_one(pointwise_conv(x, kernel.transpose(2, 0, 1, 3).reshape(c, 9 * outputs)))
     parts = jnp.split(z, 9, axis=-1)
     terms = [parts[3 * i + j][:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
     return sum(terms[1:], terms[0])
@@ -175,19 +182,19 @@ def layer_norm(x: Features, epsilon: float) -> Features:
 
 
 def _layer_norm_forward(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
-    x32 = x.astype(jnp.float32)
+    x32 = x.reshape(len(x), -1, x.shape[-1]).astype(jnp.float32)
     mean = jnp.mean(x32, axis=-1, keepdims=True)
     scale = lax.rsqrt(jnp.mean(jnp.square(x32 - mean), axis=-1, keepdims=True) + epsilon)
     mean, scale = _apart((mean, scale))
     y = ((x32 - mean) * scale).astype(x.dtype)
-    return y, (y, scale)
+    return y.reshape(x.shape), (y, scale)
 
 
 def _layer_norm_backward(epsilon: float, saved: tuple[Array, Array], grad: Array) -> tuple[Array]:
     y, scale = saved
-    y, slope = y.astype(jnp.float32), _apart(grad).astype(jnp.float32)
+    y, slope = y.astype(jnp.float32), _apart(grad.reshape(y.shape)).astype(jnp.float32)
     mean, along_y = _apart((jnp.mean(slope, axis=-1, keepdims=True), jnp.mean(slope * y, axis=-1, keepdims=True)))
-    return ((scale * (slope - mean - along_y * y)).astype(grad.dtype),)
+    return ((scale * (slope - mean - along_y * y)).astype(grad.dtype).reshape(grad.shape),)
 
 
 def _apart(x: Any) -> Any:

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from sel.models.operations import (
     Features,
+    conv3x3,
     conv3x3_few_inputs,
     conv3x3_few_outputs,
     depthwise_conv3x3,
@@ -167,8 +167,8 @@ class IntroConv3x3(nn.Module):
         """Filter an image."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        conv = conv3x3_few_inputs if jax.default_backend() == "cpu" else _conv3x3
-        return conv(x.astype(self.dtype), kernel.astype(self.dtype)) + per_channel(bias, self.dtype)
+        conv = conv3x3_few_inputs if jax.default_backend() == "cpu" else conv3x3
+        return conv(x.astype(self.dtype), jnp.asarray(kernel, self.dtype)) + per_channel(bias, self.dtype)
 
 
 class EndingConv3x3(nn.Module):
@@ -181,15 +181,10 @@ class EndingConv3x3(nn.Module):
         """Filter a feature map."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        conv = conv3x3_few_outputs if jax.default_backend() == "cpu" else _conv3x3
+        conv = conv3x3_few_outputs if jax.default_backend() == "cpu" else conv3x3
         return conv(x.astype(jnp.float32), jnp.asarray(kernel)) + per_channel(bias, jnp.float32)
 
 
-def _conv3x3(x: Array, kernel: Array) -> Array:
-    """The convolution of accelerators, which have their own for any number of channels."""
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def per_channel(weights: Float[Array, " c"], dtype: DType) -> Float[Array, "1 1 1 c"]:
+def per_channel(weights: Float[ArrayLike, " c"], dtype: DType) -> Float[Array, "1 1 1 c"]:
     """Weights of the channels, shaped to multiply or to be added to a feature map."""
-    return weights.astype(dtype).reshape(1, 1, 1, -1)
+    return jnp.asarray(weights, dtype).reshape(1, 1, 1, -1)

@@ -59,10 +59,8 @@ def _pointwise_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array,
 pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)
 
 
-def conv3x3_few_inputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b h w d"]:
-    """A 3 x 3 convolution, zeros outside the image, as one matrix product of the nine neighbours' channels.
-
-    For few inputs: XLA on CPU takes five times as long for the kernel's derivative of such a convolution.
+def conv3x3(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b h w d"]:
+    """A 3 x 3 convolution, zeros outside the image, as compilers have it.
 
     Args:
         x: Feature map.
@@ -71,10 +69,34 @@ def conv3x3_few_inputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Ar
     Returns:
         The filtered map.
     """
-    _, h, w, c = x.shape
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@jax.custom_vjp
+def conv3x3_few_inputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b h w d"]:
+    """`conv3x3` whose derivative is ours (reverse mode only): one matrix product of the nine neighbours' channels.
+
+    For few inputs: XLA on CPU takes four times as long for the kernel's part.
+    """
+    return conv3x3(x, kernel)
+
+
+def _few_inputs_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return conv3x3(x, kernel), (x, kernel)
+
+
+def _few_inputs_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    _, h, w, _ = x.shape
     padded = _pad_by_one(x)
     neighbours = [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
-    return pointwise_conv(jnp.concatenate(neighbours, axis=-1), kernel.reshape(9 * c, -1))
+    rows, rows_grad = (y.reshape(-1, y.shape[-1]) for y in (jnp.concatenate(neighbours, axis=-1), grad))
+    kernel_grad = lax.dot_general(rows, rows_grad, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    (x_grad,) = jax.linear_transpose(lambda x: conv3x3(x, kernel), x)(grad)
+    return x_grad, kernel_grad.reshape(kernel.shape).astype(kernel.dtype)
+
+
+conv3x3_few_inputs.defvjp(_few_inputs_forward, _few_inputs_backward)
 
 
 def conv3x3_few_outputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b h w d"]:

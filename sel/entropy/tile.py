@@ -2,8 +2,12 @@
 
 At bandwidth h = 0.5 a logistic kernel falls by e^2 with each bin, and a pixel's intensity is close to the mean of
 its neighbours: of the L^2 bins of a tile most are empty, and more of them the larger L is. The bins are grouped in
-blocks of one a and 4 b. A block is visited if the pixels of the tile, all together, put more than `_SKIP` of one
-pixel's mass there in either image.
+blocks of 4 a and 4 b. A block is visited if the pixels of the tile, all together, put more than `_SKIP` of one pixel's
+mass there in either image.
+
+A block goes through stages (products, sums over rows, sums over columns), each of which is written into buffers that
+the loop over the blocks carries. Compilers do not merge what is written there with what reads it; merged, a stage would
+be computed again for every pixel of a window: five times slower.
 
 Arguments are planes [s, t] of a tile with its surroundings. Inside, a plane is one row of n = s t pixels, in which the
 pixel below is `stride` = t further: compilers make vector instructions of long rows, and scalar ones of rows as short
@@ -20,55 +24,51 @@ from jax import lax
 from sel.entropy.density import factored_total, in_order
 from sel.entropy.neighborhood import centred_sum, centred_sums, crop, reach
 
+# Larger blocks hold more bins without mass, and XLA on CPU would divide them among threads, which takes longer.
 _BLOCK = 4
 # With 1e-5 Hellinger gradients of natural images are as near to those of float64 (1.4e-6 in the mean square), in 7 %
 # less time, but the logarithm of cross entropy magnifies what is left out: 2e-4 of a gradient.
 _SKIP = 1e-6
 
 
-def _apart(go, compute, *operands):
-    """`compute(*operands)` in a branch of its own.
-
-    Compilers do not merge loops across a branch, so that the result is stored once; merged with the window sums that
-    read it, it would be computed again for every window: five times slower.
-    """
-    like = jax.tree.leaves(operands)[0]
-
-    def nothing(*operands):
-        shapes = jax.eval_shape(compute, *operands)
-        return jax.tree.map(lambda s: lax.full_like(like, 0, s.dtype, s.shape), shapes)
-
-    return lax.cond(go, compute, nothing, *operands)
-
-
 def _tables(fields, mask, bandwidth, estimator):
-    """Weights of the bins of a tile: of a, [l, n], 0 outside the mask, and of b in blocks, [j, b, n]."""
+    """Weights of the bins of a tile, in blocks, [j, bin, n]: of a, 0 outside the mask, and of b."""
 
-    def flat(weights):
-        return weights.reshape(weights.shape[0], -1)
+    def blocks(weights):
+        rows = weights.reshape(weights.shape[0], -1)
+        padded = jnp.pad(rows, [(0, -estimator.num_bins % _BLOCK), (0, 0)])
+        return padded.reshape(-1, _BLOCK, rows.shape[-1])
 
-    first = [flat(estimator.weights(u, bandwidth, axis=0) * mask[None]) for u, _ in fields]
-    second = [flat(estimator.weights(v, bandwidth, axis=0)) for _, v in fields]
-    padded = [jnp.pad(r, [(0, -estimator.num_bins % _BLOCK), (0, 0)]) for r in second]
-    return first, [r.reshape(-1, _BLOCK, r.shape[-1]) for r in padded]
+    first = [blocks(estimator.weights(u, bandwidth, axis=0) * mask[None]) for u, _ in fields]
+    return first, [blocks(estimator.weights(v, bandwidth, axis=0)) for _, v in fields]
 
 
 def _worklist(first, second):
-    """The blocks (a, j) that hold mass, as two arrays of indices, and how many these are."""
-    masses = [p @ r.sum(1).T for p, r in zip(first, second, strict=True)]
+    """The blocks (i, j) of a and b that hold mass, as two arrays of indices, and how many these are."""
+    masses = [p.sum(1) @ r.sum(1).T for p, r in zip(first, second, strict=True)]
     live = ~(functools.reduce(jnp.maximum, masses) <= _SKIP)  # a block with NaN is live: it must show
     return jnp.nonzero(live, size=live.size, fill_value=0), live.sum()
 
 
-def _block(second, j):
-    """Block j of a table, [b n], still one row so that it is copied fast."""
-    return lax.dynamic_index_in_dim(second.reshape(second.shape[0], -1), j, keepdims=False)
+def _chosen(table, i):
+    return lax.dynamic_index_in_dim(table, i, keepdims=False)
+
+
+def _buffers(count, like, length):
+    """Zeros for `count` stages of a block: one row of blocks more than is used, or compilers see through `_store`."""
+    return [lax.full_like(like, 0, shape=(_BLOCK + 1, _BLOCK, length)) for _ in range(count)]
+
+
+def _store(buffers, stages, start=0):
+    """The buffers with each stage, [a, b, m], written from pixel `start` on, and what is to be read of them."""
+    stored = [lax.dynamic_update_slice(x, y, (0, 0, start)) for x, y in zip(buffers, stages, strict=True)]
+    return stored, [x[:_BLOCK] for x in stored]
 
 
 def _to_row(plane, margin):
     """A plane of the tile without surroundings as window sums come: in one row, 0 where windows leave a line."""
-    row = jnp.pad(plane, [(0, 0), (margin, margin)]).reshape(1, -1)
-    return crop(row, margin, 1)
+    row = jnp.pad(plane, [(0, 0), (margin, margin)]).reshape(1, 1, -1)
+    return crop(row, margin, 2)
 
 
 def _to_plane(row, margin, stride):
@@ -76,25 +76,31 @@ def _to_plane(row, margin, stride):
     return crop(jnp.pad(row, margin).reshape(-1, stride), margin, 1)
 
 
-def _block_densities(go, first, second, windows, shares, stride):
-    """Joint densities of one block of bins: for each window, a tuple over the images."""
+def _density_buffers(tables, windows, stride):
+    """Buffers of `_block_densities`."""
+    count, like = len(tables), tables[0]
+    length = like.shape[-1]
+    summed = length - 2 * reach(windows) * stride
+    return _buffers(count, like, length), _buffers(count * len(windows), like, summed)
 
-    def row_sums(first, second):
-        return [
-            centred_sums(p[None] * r.reshape(_BLOCK, -1), windows, 1, stride)
-            for p, r in zip(first, second, strict=True)
-        ]
 
-    images = _apart(go, row_sums, first, second)
-    margin = reach(windows)
-    return [
-        tuple(share * centred_sum(image[i], taps, margin, 1) for image in images)
+def _block_densities(buffers, first, second, windows, shares, stride):
+    """Joint densities of one block of bins: for each window, a tuple over the images; and the buffers."""
+    products, sums = buffers
+    products, joint = _store(products, [p[:, None] * r[None] for p, r in zip(first, second, strict=True)])
+    by_row = [centred_sums(x, windows, 2, stride) for x in joint]
+    sums, by_row = _store(sums, [image[i] for i in range(len(windows)) for image in by_row])
+    margin, count = reach(windows), len(joint)
+    densities = [
+        tuple(share * centred_sum(x, taps, margin, 2) for x in by_row[i * count : (i + 1) * count])
         for i, (taps, share) in enumerate(zip(windows, shares, strict=True))
     ]
+    return densities, (products, sums)
 
 
 def _single_total(first, second, margin, stride, divergence):
-    total = factored_total(divergence, first, second, (0, 1)).reshape(-1, stride)
+    first, second = ([x.reshape(-1, x.shape[-1]) for x in tables] for tables in (first, second))
+    total = factored_total(divergence, first, second, 0).reshape(-1, stride)
     return crop(crop(total, margin, 0), margin, 1)
 
 
@@ -105,17 +111,20 @@ def forward(fields, mask, bandwidth, estimator, divergence):
     stride = mask.shape[1]
     shares = [_to_row(share, margin) for share in estimator.shares(mask, windows)]
     first, second = _tables(fields, mask, bandwidth, estimator)
-    (rows, blocks), live = _worklist(first, second)
+    (rows, columns), live = _worklist(first, second)
 
-    def add_block(i, totals):
-        a, j = rows[i], blocks[i]
-        chosen = [p[a] for p in first], [_block(r, j) for r in second]
-        densities = _block_densities(i < live, *chosen, windows, shares, stride)
-        return tuple(total + divergence.term(*pair) for total, pair in zip(totals, densities, strict=True))
+    def add_block(i, carry):
+        totals, buffers = carry
+        chosen = [_chosen(p, rows[i]) for p in first], [_chosen(r, columns[i]) for r in second]
+        densities, buffers = _block_densities(buffers, *chosen, windows, shares, stride)
+        totals = [total + divergence.term(*pair) for total, pair in zip(totals, densities, strict=True)]
+        return totals, buffers
 
-    zeros = tuple(lax.full_like(first[0], 0, shape=(_BLOCK, x.size)) for x in shares)
-    totals = lax.fori_loop(0, live, add_block, zeros) if windows else ()
-    totals = [_to_plane(total.sum(0), margin, stride) for total in totals]
+    totals = []
+    if windows:
+        zeros = [lax.full_like(first[0], 0, shape=(_BLOCK, _BLOCK, share.size)) for share in shares]
+        totals, _ = lax.fori_loop(0, live, add_block, (zeros, _density_buffers(first, windows, stride)))
+    totals = [_to_plane(total.sum((0, 1)), margin, stride) for total in totals]
     single = _single_total(first, second, margin, stride, divergence) if len(windows) < len(estimator.windows) else None
     return in_order(estimator.windows, windows, totals, single)
 
@@ -134,7 +143,7 @@ def backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
         _, pullback = jax.vjp(single_total, first, second)
         by_u, by_v = pullback(by_size[1])
     gradients = [
-        [(p * g).sum(0), (r * h).sum((0, 1))]
+        [(p * g).sum((0, 1)), (r * h).sum((0, 1))]
         for p, g, r, h in zip(first_slopes, by_u, second_slopes, by_v, strict=True)
     ]
     gradients = [gradients[m] for m in moved]
@@ -158,37 +167,37 @@ def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, e
     stride = mask.shape[1]
     shares = [_to_row(share, margin) for share in estimator.shares(mask, windows)]
     scales = [_to_row(scale, margin) for scale in scales]
-    (rows, blocks), live = _worklist(first, second)
+    (rows, columns), live = _worklist(first, second)
+    around = 2 * margin * (stride + 1)
+    padded = shares[0].size + 2 * around
 
-    def slopes(densities):
-        by_window = [
-            [scale * slope for slope in divergence.slopes(*pair)] for scale, pair in zip(scales, densities, strict=True)
-        ]
-        around = 2 * margin * (stride + 1)
-        return [[jnp.pad(window[m], [(0, 0), (around, around)]) for window in by_window] for m in moved]
+    def gathered(buffers, densities):
+        """For each image moved, the slopes of all windows that a pixel is in; windows are symmetric."""
+        slopes, sums = buffers
+        by_window = [divergence.slopes(*pair) for pair in densities]
+        scaled = [scale * slope[m] for scale, slope in zip(scales, by_window, strict=True) for m in moved]
+        slopes, scaled = _store(slopes, scaled, around)
+        taps_of_each = [taps for taps in windows for _ in moved]
+        by_row = [centred_sum(x, taps, margin, 2, stride) for taps, x in zip(taps_of_each, scaled, strict=True)]
+        sums, by_row = _store(sums, by_row)
+        by_column = [centred_sum(x, taps, margin, 2) for taps, x in zip(taps_of_each, by_row, strict=True)]
+        return [sum(by_column[k :: len(moved)]) for k in range(len(moved))], (slopes, sums)
 
-    def row_sums(padded):
-        return [
-            [centred_sum(g, taps, margin, 1, stride) for taps, g in zip(windows, image, strict=True)]
-            for image in padded
-        ]
-
-    def column_sums(images):
-        return [
-            sum(centred_sum(g, taps, margin, 1) for taps, g in zip(windows, image, strict=True)) for image in images
-        ]
-
-    def add_block(i, sums):
-        a, j, go = rows[i], blocks[i], i < live
-        chosen = [p[a] for p in first], [_block(r, j) for r in second]
-        densities = _block_densities(go, *chosen, windows, shares, stride)
-        gathered = _apart(go, column_sums, _apart(go, row_sums, _apart(go, slopes, densities)))
+    def add_block(i, carry):
+        sums, density_buffers, slope_buffers = carry
+        a, b = rows[i], columns[i]
+        chosen = [_chosen(p, a) for p in first], [_chosen(r, b) for r in second]
+        densities, density_buffers = _block_densities(density_buffers, *chosen, windows, shares, stride)
+        slopes, slope_buffers = gathered(slope_buffers, densities)
         added = []
-        for m, g, (by_u, by_v) in zip(moved, gathered, sums, strict=True):
-            by_u += first_slopes[m][a] * (_block(second[m], j).reshape(g.shape) * g).sum(0)
-            by_v += first[m][a] * (_block(second_slopes[m], j).reshape(g.shape) * g).sum(0)
+        for m, g, (by_u, by_v) in zip(moved, slopes, sums, strict=True):
+            by_u += (_chosen(first_slopes[m], a) * (_chosen(second[m], b)[None] * g).sum(1)).sum(0)
+            by_v += (_chosen(second_slopes[m], b) * (_chosen(first[m], a)[:, None] * g).sum(0)).sum(0)
             added.append([by_u, by_v])
-        return added
+        return added, density_buffers, slope_buffers
 
-    zeros = [[jnp.zeros_like(first[m][0]), jnp.zeros_like(first[m][0])] for m in moved]
-    return lax.fori_loop(0, live, add_block, zeros)
+    zeros = [[jnp.zeros_like(first[m][0, 0]), jnp.zeros_like(first[m][0, 0])] for m in moved]
+    count = len(windows) * len(moved)
+    slope_buffers = _buffers(count, first[0], padded), _buffers(count, first[0], padded - 2 * margin * stride)
+    sums, *_ = lax.fori_loop(0, live, add_block, (zeros, _density_buffers(first, windows, stride), slope_buffers))
+    return sums

@@ -7,7 +7,7 @@ mass there in either image.
 
 A block goes through stages (products, sums over rows, sums over columns), each of which is written into buffers that
 the loop over the blocks carries. Compilers do not merge what is written there with what reads it; merged, a stage would
-be computed again for every pixel of a window: five times slower.
+be computed again for every pixel of a window: four to five times slower.
 
 Arguments are planes [s, t] of a tile with its surroundings. Inside, a plane is one row of n = s t pixels, in which the
 pixel below is `stride` = t further: compilers make vector instructions of long rows, and scalar ones of rows as short

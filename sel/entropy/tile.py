@@ -148,15 +148,13 @@ def backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
     ]
     gradients = [gradients[m] for m in moved]
     if windows:
-        scales = [
-            share * by_size[len(taps)] for taps, share in zip(windows, estimator.shares(mask, windows), strict=True)
-        ]
-        joint = _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, estimator, divergence, moved)
+        wanted = [by_size[len(taps)] for taps in windows]
+        joint = _joint_gradients(first, second, first_slopes, second_slopes, mask, wanted, estimator, divergence, moved)
         gradients = jax.tree.map(jnp.add, gradients, joint)
     return jax.tree.map(lambda g: g.reshape(mask.shape), gradients)
 
 
-def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, estimator, divergence, moved):
+def _joint_gradients(first, second, first_slopes, second_slopes, mask, cotangents, estimator, divergence, moved):
     """The part of the gradients that comes through joint densities.
 
     With the slopes of all windows that a pixel is in gathered as G_ab, du = sum_ab p_a' r_b G_ab and dv = sum_ab p_a
@@ -165,8 +163,9 @@ def _joint_gradients(first, second, first_slopes, second_slopes, mask, scales, e
     windows = estimator.joint_windows(divergence)
     margin = reach(windows)
     stride = mask.shape[1]
-    shares = [_to_row(share, margin) for share in estimator.shares(mask, windows)]
-    scales = [_to_row(scale, margin) for scale in scales]
+    shares = estimator.shares(mask, windows)
+    scales = [_to_row(share * cotangent, margin) for share, cotangent in zip(shares, cotangents, strict=True)]
+    shares = [_to_row(share, margin) for share in shares]
     (rows, columns), live = _worklist(first, second)
     around = 2 * margin * (stride + 1)
     padded = shares[0].size + 2 * around

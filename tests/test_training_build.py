@@ -93,6 +93,8 @@ def test_wrong_values_are_named_before_anything_is_written(tmp_path, key, value,
         ("method", "ode", "config.sampler: clip_x0"),
         ("clip_x0", [1.0, 0.0], "config.sampler: "),
         ("steps", 5, "config.sampler: .*steps"),
+        ("num_steps", -3, "config.sampler.num_steps must be .* at least 0 .*default.*, found -3"),
+        ("num_steps", 2.5, "config.sampler.num_steps must be a whole number .*, found 2.5"),
     ],
 )
 def test_wrong_samplers_are_named(key, value, message):

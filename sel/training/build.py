@@ -133,15 +133,23 @@ def build_objective(config: Section) -> Objective:
     return _call("objective", Objective, build_schedule(config), loss_fn, neighbor_weights=drawn, **compared)
 
 
-def sampler_steps(config: Section) -> Any:
+def sampler_steps(config: Section) -> int:
     """Steps of the sampler: `config.sampler.num_steps`, at most those of the diffusion.
 
     Where that is 0, or missing, `FEW_STEPS`; but all with `sde` and `ode`, which are of no use with few.
+
+    Raises:
+      UserError: if it is not a whole number, or below 0.
     """
     most, sampler = config["diffusion"]["num_steps"], config["sampler"]
     few = FEW_STEPS if sampler["method"] in CLIPPING else most
-    steps = sampler.get("num_steps", 0) or few
-    return min(steps, most) if isinstance(steps, int) else steps
+    steps = sampler.get("num_steps", 0)
+    if not isinstance(steps, int) or steps < 0:
+        raise UserError(
+            f"config.sampler.num_steps must be a whole number of at least 0 (0: the default, here {min(few, most)}), "
+            f"found {steps!r}"
+        )
+    return min(steps or few, most)
 
 
 def build_restore(config: Section, **options: Any) -> TiledRestore:

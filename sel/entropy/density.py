@@ -64,13 +64,13 @@ class Estimator:
         return tuple(1 / jnp.maximum(c, 1) for c in counts)
 
 
-def factored_total(divergence: Divergence, first: Any, second: Any, axis: Any) -> Float[Array, "*pixels"]:
-    """sum_ab term(p_a r_b, ...) from sums over one axis of bins each, which is 0 in `first` and `axis` in `second`.
+def factored_total(divergence: Divergence, first: Any, second: Any) -> Float[Array, "*pixels"]:
+    """sum_ab term(p_a r_b, ...) from sums over one axis of bins each: the first in `first`, the last in `second`.
 
     For example sum_ab sqrt(P_ab Q_ab) = (sum_a sqrt(p_a q_a)) (sum_b sqrt(r_b s_b)), and relative entropy adds over
     the factors.
     """
-    return divergence.combine(divergence.term(*first).sum(0), divergence.term(*second).sum(axis))
+    return divergence.combine(divergence.term(*first).sum(0), divergence.term(*second).sum(-1))
 
 
 def in_order(windows: tuple[Window, ...], joint: tuple[Window, ...], totals: Any, single: Any) -> tuple[Any, ...]:
@@ -113,7 +113,7 @@ def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):
     second = [estimator.weights(v, bandwidth) for _, v in fields]
     windows = estimator.joint_windows(divergence)
     if not windows:
-        return in_order(estimator.windows, (), (), factored_total(divergence, first, second, -1))
+        return in_order(estimator.windows, (), (), factored_total(divergence, first, second))
     margin = reach(windows)
     shares = [share[..., None] for share in estimator.shares(pad_planes(mask, margin), windows)]
 
@@ -131,7 +131,7 @@ def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):
     # zeros_like: under shard_map the sums have to vary over the mesh from the start, as the fields do
     zeros = tuple(jnp.zeros_like(fields[0][0], shape=mask.shape) for _ in windows)
     totals, _ = lax.scan(add_bin, zeros, first)
-    single = factored_total(divergence, first, second, -1) if len(windows) < len(estimator.windows) else None
+    single = factored_total(divergence, first, second) if len(windows) < len(estimator.windows) else None
     return in_order(estimator.windows, windows, totals, single)
 
 

@@ -7,7 +7,8 @@ mass there in either image.
 
 A block goes through stages (products, sums over rows, sums over columns), each of which is written into buffers that
 the loop over the blocks carries. Compilers do not merge what is written there with what reads it; merged, a stage would
-be computed again for every pixel of a window: four to five times slower.
+be computed again for every pixel of a window: four to five times slower. Sums over the bins of a block are spelled out
+as additions: XLA on CPU hands `sum` to a library that takes several times as long.
 
 Arguments are planes [s, t] of a tile with its surroundings. Inside, a plane is one row of n = s t pixels, in which the
 pixel below is `stride` = t further: compilers make vector instructions of long rows, and scalar ones of rows as short
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sel.entropy.density import factored_total, in_order
+from sel.entropy.density import in_order
 from sel.entropy.neighborhood import centred_sum, centred_sums, crop, reach
 
 # Larger blocks hold more bins without mass, and XLA on CPU would divide them among threads, which takes longer.
@@ -50,6 +51,10 @@ def _worklist(first, second):
     return jnp.nonzero(live, size=live.size, fill_value=0), live.sum()
 
 
+def _add(terms):
+    return functools.reduce(jnp.add, terms)
+
+
 def _chosen(table, i):
     return lax.dynamic_index_in_dim(table, i, keepdims=False)
 
@@ -63,6 +68,11 @@ def _store(buffers, stages, start=0):
     """The buffers with each stage, [a, b, m], written from pixel `start` on, and what is to be read of them."""
     stored = [lax.dynamic_update_slice(x, y, (0, 0, start)) for x, y in zip(buffers, stages, strict=True)]
     return stored, [x[:_BLOCK] for x in stored]
+
+
+def _dot(x, y):
+    """sum_k x_k y_k over the bins of a block."""
+    return _add(x[k] * y[k] for k in range(_BLOCK))
 
 
 def _to_row(plane, margin):
@@ -98,10 +108,40 @@ def _block_densities(buffers, first, second, windows, shares, stride):
     return densities, (products, sums)
 
 
+def _factor_totals(tables, divergence):
+    """For a 1 x 1 window, where P_ab = p_a r_b: the sums over the bins of either factor that `combine` takes."""
+
+    def add_block(j, totals):
+        terms = [divergence.term(*(_chosen(x, j) for x in factors)) for factors in tables]
+        return [total + _add(term[k] for k in range(_BLOCK)) for total, term in zip(totals, terms, strict=True)]
+
+    zeros = [jnp.zeros_like(factors[0][0, 0]) for factors in tables]
+    return lax.fori_loop(0, tables[0][0].shape[0], add_block, zeros)
+
+
 def _single_total(first, second, margin, stride, divergence):
-    first, second = ([x.reshape(-1, x.shape[-1]) for x in tables] for tables in (first, second))
-    total = factored_total(divergence, first, second, 0).reshape(-1, stride)
+    total = divergence.combine(*_factor_totals((first, second), divergence)).reshape(-1, stride)
     return crop(crop(total, margin, 0), margin, 1)
+
+
+def _single_gradients(tables, table_slopes, margin, cotangent, divergence, moved):
+    """Gradients of `_single_total` by u and v, for each image moved."""
+    cotangent = jnp.pad(cotangent, margin).ravel()
+    _, pullback = jax.vjp(divergence.combine, *_factor_totals(tables, divergence))
+    scales = pullback(cotangent)
+
+    def add_block(j, sums):
+        slopes = [divergence.slopes(*(_chosen(x, j) for x in factors)) for factors in tables]
+        return [
+            [
+                total + scale * _dot(_chosen(by_field[m], j), slope[m])
+                for total, scale, by_field, slope in zip(pair, scales, table_slopes, slopes, strict=True)
+            ]
+            for m, pair in zip(moved, sums, strict=True)
+        ]
+
+    zeros = [[jnp.zeros_like(by_field[m][0, 0]) for by_field in table_slopes] for m in moved]
+    return lax.fori_loop(0, tables[0][0].shape[0], add_block, zeros)
 
 
 def forward(fields, mask, bandwidth, estimator, divergence):
@@ -133,25 +173,18 @@ def backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
     """Gradients of the sums by u and v of the images in `moved`, at every pixel with the surroundings."""
     windows = estimator.joint_windows(divergence)
     by_size = {len(taps): cotangent for taps, cotangent in zip(estimator.windows, cotangents, strict=True)}
-    tables = functools.partial(_tables, mask=mask, bandwidth=bandwidth, estimator=estimator)
-    (first, second), (first_slopes, second_slopes) = jax.jvp(tables, (fields,), (jax.tree.map(jnp.ones_like, fields),))
-    by_u, by_v = [jnp.zeros_like(p) for p in first], [jnp.zeros_like(r) for r in second]
+    weights = functools.partial(_tables, mask=mask, bandwidth=bandwidth, estimator=estimator)
+    (first, second), (first_slopes, second_slopes) = jax.jvp(weights, (fields,), (jax.tree.map(jnp.ones_like, fields),))
+    gradients = []
     if len(windows) < len(estimator.windows):
-        single_total = functools.partial(
-            _single_total, margin=reach(windows), stride=mask.shape[1], divergence=divergence
-        )
-        _, pullback = jax.vjp(single_total, first, second)
-        by_u, by_v = pullback(by_size[1])
-    gradients = [
-        [(p * g).sum((0, 1)), (r * h).sum((0, 1))]
-        for p, g, r, h in zip(first_slopes, by_u, second_slopes, by_v, strict=True)
-    ]
-    gradients = [gradients[m] for m in moved]
+        tables, slopes = (first, second), (first_slopes, second_slopes)
+        gradients.append(_single_gradients(tables, slopes, reach(windows), by_size[1], divergence, moved))
     if windows:
         wanted = [by_size[len(taps)] for taps in windows]
-        joint = _joint_gradients(first, second, first_slopes, second_slopes, mask, wanted, estimator, divergence, moved)
-        gradients = jax.tree.map(jnp.add, gradients, joint)
-    return jax.tree.map(lambda g: g.reshape(mask.shape), gradients)
+        gradients.append(
+            _joint_gradients(first, second, first_slopes, second_slopes, mask, wanted, estimator, divergence, moved)
+        )
+    return jax.tree.map(lambda *parts: _add(parts).reshape(mask.shape), *gradients)
 
 
 def _joint_gradients(first, second, first_slopes, second_slopes, mask, cotangents, estimator, divergence, moved):
@@ -190,8 +223,9 @@ def _joint_gradients(first, second, first_slopes, second_slopes, mask, cotangent
         slopes, slope_buffers = gathered(slope_buffers, densities)
         added = []
         for m, g, (by_u, by_v) in zip(moved, slopes, sums, strict=True):
-            by_u += (_chosen(first_slopes[m], a) * (_chosen(second[m], b)[None] * g).sum(1)).sum(0)
-            by_v += (_chosen(second_slopes[m], b) * (_chosen(first[m], a)[:, None] * g).sum(0)).sum(0)
+            p, r = _chosen(first[m], a), _chosen(second[m], b)
+            by_u += _dot(_chosen(first_slopes[m], a), _add(r[k : k + 1] * g[:, k] for k in range(_BLOCK)))
+            by_v += _dot(_chosen(second_slopes[m], b), _add(p[k : k + 1] * g[k] for k in range(_BLOCK)))
             added.append([by_u, by_v])
         return added, density_buffers, slope_buffers
 

@@ -19,7 +19,8 @@ Window = tuple[float, ...]
 _NEIGHBORS = tuple((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1))
 
 
-def _add(terms: Iterable[Array]) -> Array:
+def add_up(terms: Iterable[Array]) -> Array:
+    """`sum` without its 0 to start from."""
     return functools.reduce(jnp.add, terms)
 
 
@@ -32,7 +33,7 @@ def neighbor_sum(planes: Float[Array, "*n h w"], weights: Float[Array, "3 3"]) -
     """sum_r w_r x(q + r) over the eight neighbours r, with zeros outside the image."""
     h, w = planes.shape[-2:]
     padded = pad_planes(planes, 1)
-    return _add(weights[i, j] * padded[..., i : i + h, j : j + w] for i, j in _NEIGHBORS)
+    return add_up(weights[i, j] * padded[..., i : i + h, j : j + w] for i, j in _NEIGHBORS)
 
 
 def neighbor_mean(
@@ -106,7 +107,7 @@ def centred_sum(x: Float[Array, "..."], taps: Window, margin: int, axis: int, st
     first = margin - len(taps) // 2
     starts = ((first + i) * stride for i in range(len(taps)))
     slices = (lax.slice_in_dim(x, start, start + n, axis=axis) for start in starts)
-    return _add(part if tap == 1 else tap * part for tap, part in zip(taps, slices, strict=True))
+    return add_up(part if tap == 1 else tap * part for tap, part in zip(taps, slices, strict=True))
 
 
 def centred_sums(

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sel.entropy.density import in_order
-from sel.entropy.neighborhood import centred_sum, centred_sums, crop, reach
+from sel.entropy.neighborhood import add_up, centred_sum, centred_sums, crop, reach
 
 # Larger blocks hold more bins without mass, and XLA on CPU would divide them among threads, which takes longer.
 _BLOCK = 4
@@ -51,10 +51,6 @@ def _worklist(first, second):
     return jnp.nonzero(live, size=live.size, fill_value=0), live.sum()
 
 
-def _add(terms):
-    return functools.reduce(jnp.add, terms)
-
-
 def _chosen(table, i):
     return lax.dynamic_index_in_dim(table, i, keepdims=False)
 
@@ -72,7 +68,7 @@ def _store(buffers, stages, start=0):
 
 def _dot(x, y):
     """sum_k x_k y_k over the bins of a block."""
-    return _add(x[k] * y[k] for k in range(_BLOCK))
+    return add_up(x[k] * y[k] for k in range(_BLOCK))
 
 
 def _to_row(plane, margin):
@@ -113,7 +109,7 @@ def _factor_totals(tables, divergence):
 
     def add_block(j, totals):
         terms = [divergence.term(*(_chosen(x, j) for x in factors)) for factors in tables]
-        return [total + _add(term[k] for k in range(_BLOCK)) for total, term in zip(totals, terms, strict=True)]
+        return [total + add_up(term[k] for k in range(_BLOCK)) for total, term in zip(totals, terms, strict=True)]
 
     zeros = [jnp.zeros_like(factors[0][0, 0]) for factors in tables]
     return lax.fori_loop(0, tables[0][0].shape[0], add_block, zeros)
@@ -184,7 +180,7 @@ def backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
         gradients.append(
             _joint_gradients(first, second, first_slopes, second_slopes, mask, wanted, estimator, divergence, moved)
         )
-    return jax.tree.map(lambda *parts: _add(parts).reshape(mask.shape), *gradients)
+    return jax.tree.map(lambda *parts: add_up(parts).reshape(mask.shape), *gradients)
 
 
 def _joint_gradients(first, second, first_slopes, second_slopes, mask, cotangents, estimator, divergence, moved):
@@ -224,8 +220,8 @@ def _joint_gradients(first, second, first_slopes, second_slopes, mask, cotangent
         added = []
         for m, g, (by_u, by_v) in zip(moved, slopes, sums, strict=True):
             p, r = _chosen(first[m], a), _chosen(second[m], b)
-            by_u += _dot(_chosen(first_slopes[m], a), _add(r[k : k + 1] * g[:, k] for k in range(_BLOCK)))
-            by_v += _dot(_chosen(second_slopes[m], b), _add(p[k : k + 1] * g[k] for k in range(_BLOCK)))
+            by_u += _dot(_chosen(first_slopes[m], a), add_up(r[k : k + 1] * g[:, k] for k in range(_BLOCK)))
+            by_v += _dot(_chosen(second_slopes[m], b), add_up(p[k : k + 1] * g[k] for k in range(_BLOCK)))
             added.append([by_u, by_v])
         return added, density_buffers, slope_buffers
 

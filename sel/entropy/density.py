@@ -5,6 +5,7 @@ forward or backward. `sel.entropy.sparse` computes the same sums on tiles and sk
 is near.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,13 +49,15 @@ class Estimator:
         factored = not self.published and divergence.combine is not None
         return tuple(taps for taps in self.windows if not (factored and len(taps) == 1))
 
-    def weights(self, u: Float[Array, "*pixels"], bandwidth: Any, axis: int = -1) -> Float[Array, "..."]:
+    def weights(
+        self, u: Float[Array, "*pixels"], bandwidth: Any, axis: int = -1, add_bins: Callable = jnp.sum
+    ) -> Float[Array, "..."]:
         """Weight of every bin for every pixel; one pixel's joint density is the outer product of its two sets."""
         options = {"num_bins": self.num_bins, "bandwidth": bandwidth, "kernel": self.kernel, "axis": axis}
         if self.published:
             # The published density divides by 0.5 h, which is h^2 only at h = 0.5: half of it goes to each factor.
             return kernel_values(u, **options) / jnp.sqrt(0.5 * bandwidth)
-        return bin_weights(u, **options)
+        return bin_weights(u, **options, add_bins=add_bins)
 
     def shares(self, mask: Float[Array, "*n s s2"], windows: tuple[Window, ...]) -> tuple[Float[Array, "*n t t2"], ...]:
         """1 / (weight of the pixels that count) for every window; `mask` is padded by the reach of the largest."""

@@ -10,6 +10,18 @@ from jaxtyping import Array, Float
 Kernel = Callable[[Float[Array, "..."], Any], Float[Array, "..."]]
 
 
+def _kernel(value: Kernel, log_slope: Callable) -> Kernel:
+    """`value` with the derivative K' = K (log K)' by z: that which autodiff finds takes several times as long."""
+    wrapped = jax.custom_jvp(value)
+
+    @wrapped.defjvp
+    def _(primals, tangents):
+        out = wrapped(*primals)
+        return out, out * log_slope(primals[0]) * tangents[0]
+
+    return wrapped
+
+
 def _logistic(z, z0):
     # s(z) s(-z) from exp(-|z|): s(z) (1 - s(z)) is exactly 0 beyond z = 17 in float32.
     fall = jnp.exp(z0 - jnp.abs(z))
@@ -27,12 +39,22 @@ def _gaussian(z, z0):
 
 # K(z), each with integral 1, times a factor that depends on z0 alone and is 1 at z0 = 0. With z0 the smallest |z|
 # over the bins the largest value is near K(0), so a sum over the bins never underflows, however small the bandwidth;
-# the factor cancels in p.
-KERNELS: dict[str, Kernel] = {"logistic": _logistic, "sech": _sech, "gaussian": _gaussian}
+# the factor cancels in p, and z0 has no derivative.
+KERNELS: dict[str, Kernel] = {
+    "logistic": _kernel(_logistic, lambda z: -jnp.tanh(z / 2)),
+    "sech": _kernel(_sech, lambda z: -jnp.tanh(z)),
+    "gaussian": _kernel(_gaussian, lambda z: -z),
+}
 
 
 def bin_weights(
-    u: Float[Array, "*pixels"], *, num_bins: int, bandwidth: Any, kernel: str = "logistic", axis: int = -1
+    u: Float[Array, "*pixels"],
+    *,
+    num_bins: int,
+    bandwidth: Any,
+    kernel: str = "logistic",
+    axis: int = -1,
+    add_bins: Callable = jnp.sum,
 ) -> Float[Array, "..."]:
     """Share of each intensity bin in one pixel, summing to 1: p_a(u) = K((a - u)/h) / sum_a' K((a' - u)/h).
 
@@ -46,13 +68,14 @@ def bin_weights(
       bandwidth: kernel width h in bins, positive.
       kernel: `logistic`, `sech` or `gaussian`.
       axis: place of the bin axis in the result. Sums over the last axis are several times slower than others on a CPU.
+      add_bins: what adds up values along an axis.
 
     Returns:
       Weights with one axis of length L added.
     """
     z, z0 = _distances(u, num_bins, bandwidth, axis)
     weights = KERNELS[kernel](z, jax.lax.stop_gradient(z0))
-    return weights / weights.sum(axis, keepdims=True)
+    return weights / jnp.expand_dims(add_bins(weights, axis), axis)
 
 
 def kernel_values(u: Float[Array, "*pixels"], *, num_bins: int, bandwidth: Any, kernel: str, axis: int = -1):

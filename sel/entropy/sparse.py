@@ -1,8 +1,8 @@
 """The same sums as `density.density_sums` on small tiles, visiting only the bins that some pixel of the tile is near.
 
-`sel.entropy.tile` computes one tile, which fits in the processor's cache. Here images are cut into tiles and their
-results put together, and JAX is told that the gradient is one that is written by hand and computes the densities
-again.
+`sel.entropy.tile` computes a group of tiles, side by side on several threads of a CPU, each of which fits in a core's
+cache. Here images are cut into tiles and their results put together, and JAX is told that the gradient is one that is
+written by hand and computes the densities again.
 """
 
 import functools
@@ -15,10 +15,11 @@ from jaxtyping import Array, Float
 from sel.entropy import density, tile
 from sel.entropy.density import Estimator, Field
 from sel.entropy.divergence import Divergence
+from sel.entropy.loops import group_size
 from sel.entropy.neighborhood import crop, reach
 
 # Smaller tiles hold fewer bins but more surroundings; larger ones leave the processor's cache.
-_ROWS, _COLUMNS = 16, 32
+_ROWS, _COLUMNS = 16, 16
 
 
 def density_sums(
@@ -42,36 +43,56 @@ def density_sums(
     return jax.tree.map(lambda x: x[:, :h, :w], sums)
 
 
-def _over_tiles(compute, planes, bandwidth, sums, margin):
+def _over_tiles(compute, make_buffers, planes, bandwidth, sums, margin):
     """Add up what `compute` makes of every tile: `planes` are read, and `sums` added to, where the tile is.
 
-    Planes and sums have the surroundings of their tiles, `margin` pixels, on all sides or not at all. Tiles are cut
-    out one by one: beside the planes, memory is needed for one tile alone.
+    Planes and sums have the surroundings of their tiles, `margin` pixels, on all sides or not at all. A group of tiles
+    is cut out at a time: beside the planes, memory is needed for one group alone. It works in buffers that are made
+    once, by `make_buffers` for planes like those of a group.
     """
     n, height, width = planes[1].shape
     height, width = height - 2 * margin, width - 2 * margin
     rows, columns = height // _ROWS, width // _COLUMNS
+    count = n * rows * columns
+    size = group_size(count)
 
-    def cut(x, corner):
+    def corner(i):
+        return i // (rows * columns), i // columns % rows * _ROWS, i % columns * _COLUMNS
+
+    def cut(x, i):
         shape = (1, _ROWS + x.shape[1] - height, _COLUMNS + x.shape[2] - width)
-        return lax.dynamic_slice(x, corner, shape)
+        return lax.dynamic_slice(x, corner(i), shape)
 
-    def add_tile(i, sums):
-        corner = (i // (rows * columns), i // columns % rows * _ROWS, i % columns * _COLUMNS)
-        added = compute(*jax.tree.map(lambda x: cut(x, corner)[0], planes), bandwidth[corner[0]])
-        return jax.tree.map(lambda x, y: lax.dynamic_update_slice(x, cut(x, corner) + y[None], corner), sums, added)
+    def add_group(j, carry):
+        sums, buffers = carry
+        tiles = jnp.minimum(j * size + jnp.arange(size), count - 1)  # what is too much of the last group is not added
+        group = lax.map(lambda i: jax.tree.map(lambda x: cut(x, i)[0], planes), tiles)
+        added, buffers = compute(*group, bandwidth[corner(tiles)[0]], buffers)
 
-    return lax.fori_loop(0, n * rows * columns, add_tile, sums)
+        def add_tile(k, sums):
+            def add(x, y):
+                i = j * size + k
+                return lax.dynamic_update_slice(x, cut(x, i) + lax.dynamic_index_in_dim(y, k), corner(i))
+
+            return jax.tree.map(add, sums, added)
+
+        return lax.fori_loop(0, jnp.minimum(size, count - j * size), add_tile, sums), buffers
+
+    like = jnp.zeros_like(cut(planes[1], 0), shape=(size, *cut(planes[1], 0).shape[1:]))
+    return lax.fori_loop(0, -(-count // size), add_group, (sums, make_buffers(like)))[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _tiled_sums(fields, mask, bandwidth, estimator, divergence):
-    def forward(fields, mask, bandwidth):
-        return tile.forward(fields, mask, bandwidth, estimator, divergence)
+    def forward(fields, mask, bandwidth, buffers):
+        return tile.forward(fields, mask, bandwidth, buffers, estimator, divergence)
+
+    def buffers(like):
+        return tile.forward_buffers(like, len(fields), estimator, divergence)
 
     margin = reach(estimator.joint_windows(divergence))
     zeros = jnp.zeros_like(crop(crop(fields[0][0], margin, 1), margin, 2))
-    return _over_tiles(forward, (fields, mask), bandwidth, (zeros,) * len(estimator.windows), margin)
+    return _over_tiles(forward, buffers, (fields, mask), bandwidth, (zeros,) * len(estimator.windows), margin)
 
 
 def _tiled_sums_fwd(fields, mask, bandwidth, estimator, divergence):
@@ -103,12 +124,15 @@ _tiled_sums.defvjp(_tiled_sums_fwd, _tiled_sums_bwd, symbolic_zeros=True)
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
 def _gradients(fields, mask, bandwidth, cotangents, estimator, divergence, moved):
-    def backward(fields, mask, cotangents, bandwidth):
-        return tile.backward(fields, mask, bandwidth, cotangents, estimator, divergence, moved)
+    def backward(fields, mask, cotangents, bandwidth, buffers):
+        return tile.backward(fields, mask, bandwidth, cotangents, buffers, estimator, divergence, moved)
+
+    def buffers(like):
+        return tile.backward_buffers(like, len(fields), estimator, divergence, len(moved))
 
     margin = reach(estimator.joint_windows(divergence))
     zeros = [[jnp.zeros_like(u), jnp.zeros_like(v)] for u, v in fields[: len(moved)]]
-    return _over_tiles(backward, (fields, mask, cotangents), bandwidth, zeros, margin)
+    return _over_tiles(backward, buffers, (fields, mask, cotangents), bandwidth, zeros, margin)
 
 
 @_gradients.defjvp

@@ -150,6 +150,8 @@ def cases(repeats: int) -> list[Row]:
         rows.append(image_per_core(jax.device_count(), repeats))
     for windows in ((1,), (3,), (5,), (1, 3, 5, 7)):
         rows.append(alone(f"1 x 128 x 128 x 3, 32 bins, windows {windows}", 1, 128, repeats, windows=windows))
+    for divergence in ("relative", "cross", "jensen_shannon", "entropy_difference"):
+        rows.append(alone(f"1 x 128 x 128 x 3, 32 bins, {divergence}", 1, 128, repeats, divergence=divergence))
     return rows
 
 
@@ -173,7 +175,7 @@ def plot(rows: list[Row], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
-    plain = [row for row in rows if row["implementation"] in ("sparse", "dense") and "windows" not in row["case"]]
+    plain = [row for row in rows if row["implementation"] in ("sparse", "dense") and row["case"].endswith(" bins")]
     by_bins = {int(r["case"].split()[-2]): r["ms"] for r in plain if r["case"].startswith("1 x 128 ")}
     by_size = {
         int(r["case"].split()[2]): r["ms"] for r in plain if r["case"].startswith("1 x ") and " 32 bins" in r["case"]

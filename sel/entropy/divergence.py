@@ -5,11 +5,14 @@ accuracy as P approaches Q, where training spends its time, and so that its slop
 underflown to 0.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+
+from sel.entropy.neighborhood import add_up
 
 # Added to densities before dividing or taking logs. Far below any density that matters (1e-7 of the mass is
 # float32's own resolution), and far enough above the smallest float32 that Q / _TINY times a hundred window sums
@@ -84,10 +87,21 @@ def _hellinger_slopes(P, Q):
     return (P - Q) / (P + root + _TINY), (Q - P) / (Q + root + _TINY)
 
 
+def _contrast(P, Q):
+    # d of P = M (1 + d), Q = M (1 - d). Clipping changes nothing, but is cheap enough for XLA to merge it with all that
+    # reads it, which it does not do with a division.
+    return jnp.clip((P - Q) / (P + Q + _TINY), -1, 1)
+
+
 def _log_ratio(P, Q):
-    x = (P - Q) / (Q + _TINY)
-    near = jnp.abs(x) < 0.5
-    return jnp.where(near, jnp.log1p(jnp.where(near, x, 0)), jnp.log(P + _TINY) - jnp.log(Q + _TINY))
+    # log(P / Q) = 2 artanh(d), by its series near equality: six terms are exact to 1e-10 below 0.2
+    d = _contrast(P, Q)
+    series = 2 * d * _polynomial(d * d, [1 / (2 * k + 1) for k in range(6)])
+    return jnp.where(jnp.abs(d) < 0.2, series, jnp.log((P + _TINY) / (Q + _TINY)))
+
+
+def _polynomial(x, coefficients):
+    return functools.reduce(lambda total, c: c + x * total, reversed(coefficients))
 
 
 def _relative_term(P, Q):
@@ -107,21 +121,18 @@ def _cross_slopes(P, Q):
     return -Q / (P + _TINY), -jnp.log(P + _TINY)
 
 
-def _contrast(P, Q):
-    # d of P = M (1 + d), Q = M (1 - d), held off the ends where atanh is infinite; 1e-6 moves the term by 1e-5 of
-    # its limit.
-    return jnp.clip((P - Q) / (P + Q + _TINY), -1 + 1e-6, 1 - 1e-6)
-
-
 def _jensen_shannon_term(P, Q):
-    # (P log(P/M) + Q log(Q/M)) / 2 with M = (P + Q)/2
+    # (P log(P/M) + Q log(Q/M)) / 2 = M ((1 + d) log(1 + d) + (1 - d) log(1 - d)) / 2. The logarithms cancel for small
+    # d, where sum_k d^2k / (k (2k - 1)) takes their place: six terms are exact to 1e-8 below 0.3.
     d = _contrast(P, Q)
-    return _not_negative((P + Q) / 4 * (jnp.log1p(-d * d) + 2 * d * jnp.arctanh(d)))
+    series = d * d * _polynomial(d * d, [1 / (k * (2 * k - 1)) for k in range(1, 7)])
+    logs = add_up(x * jnp.log(jnp.where(x <= 0, 1, x)) for x in (1 + d, 1 - d))
+    return (P + Q) / 4 * jnp.where(jnp.abs(d) < 0.3, series, logs)
 
 
 def _jensen_shannon_slopes(P, Q):
-    d = _contrast(P, Q)
-    return jnp.log1p(d) / 2, jnp.log1p(-d) / 2
+    total = P + Q + _TINY
+    return tuple(jnp.log((2 * x + _TINY) / total) / 2 for x in (P, Q))
 
 
 def _shannon_term(P):

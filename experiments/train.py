@@ -121,7 +121,7 @@ def main(changes: list[str]) -> None:
 
 
 def spread_over_cores(config: Section) -> None:
-    """On a CPU, let the cores share the batch: the loss goes through the images of one device on one core.
+    """On a CPU, let the cores share the batch: a fourth more steps than with one device that all cores work for.
 
     Processes that are joined to one run get one device each, if nothing else is said: they are meant to be many.
 

@@ -1,5 +1,7 @@
 """Loops that may run side by side: what they compute is what one loop after another would."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,27 +67,37 @@ def pair():
     return jnp.asarray(np.clip(target * 0.9 + 0.02, 0, 1)), jnp.asarray(target)
 
 
-def gradient(pair):
-    return jax.jit(
-        jax.value_and_grad(lambda x, y: sel.spatial_entropy_loss(x, y, num_bins=16, implementation="sparse"))
-    )(*pair)
+def loss_gradient(divergence="hellinger"):
+    """A new function each time: what is patched in between must be compiled anew."""
+    options = {"num_bins": 16, "implementation": "sparse", "divergence": divergence}
+    return jax.jit(jax.value_and_grad(lambda x, y: sel.spatial_entropy_loss(x, y, **options)))
 
 
 def test_tiles_side_by_side_equal_tiles_in_turn(pair, monkeypatch):
     assert loops.group_size(25) > 1
-    value, slopes = gradient(pair)
+    step = loss_gradient()
+    value, slopes = first = step(*pair)
+    for _ in range(30):
+        again = step(*pair)  # threads change no bit
+        assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), first, again))
     monkeypatch.setattr(sparse, "group_size", lambda count: 1)
-    expected, expected_slopes = gradient(pair)
+    expected, expected_slopes = loss_gradient()(*pair)
     # the same numbers in the same order, but for what compilers contract
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(slopes, expected_slopes, rtol=1e-5, atol=1e-6 * float(jnp.abs(expected_slopes).max()))
 
 
-def test_threads_change_no_bit(pair):
-    step = jax.jit(
-        jax.value_and_grad(lambda x, y: sel.spatial_entropy_loss(x, y, num_bins=16, implementation="sparse"))
-    )
-    first = step(*pair)
-    for _ in range(30):
-        again = step(*pair)
-        assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), first, again))
+@pytest.mark.parametrize("divergence", ["hellinger", "relative", "jensen_shannon"])
+def test_a_pass_computes_only_what_the_loop_carries(pair, divergence):
+    """Else XLA gives it memory that it shares with other loops, which then run one after another."""
+    program = loss_gradient(divergence).lower(*pair).compile().as_text()
+    bodies = re.findall(r"^%\S+ \(\S+: \(pred\[\], f32\[\], .*?^}", program, re.DOTALL | re.MULTILINE)
+    bodies = [body for body in bodies if re.search("ROOT .* tuple", body)]
+    assert len(bodies) == 2 * loops.group_size(25)
+    for body in bodies:
+        computed = re.findall(
+            r"^  %(\S+) = \S+ (?!parameter|get-tuple-element|constant|bitcast)[\w-]+\(", body, re.MULTILINE
+        )
+        carried = re.search(r"ROOT .* tuple\((.*?)\)", body)[1]
+        assert computed
+        assert set(computed) <= set(re.findall(r"%([\w.-]+)", carried))

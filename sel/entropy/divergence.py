@@ -26,6 +26,10 @@ _PUBLISHED_EPS = 1e-10
 class Divergence:
     """A sum over bins, total = sum_ab term(P_ab, Q_ab), and its meaning.
 
+    In terms and slopes, the result of a division, root or logarithm is to be read once: XLA keeps one that is read
+    twice in memory, and then the loops of the sparse algorithm run one after another (`sel.entropy.loops`). What is
+    cheap enough to be done twice may stand between, an addition or a clipping.
+
     Attributes:
       term: differentiable function of one density value per image.
       slopes: derivatives of `term` by each of its arguments.

@@ -7,6 +7,11 @@ interrupted. Photographs and results lie in a temporary folder and are removed w
 --keep_minutes, and at the end.
 """
 
+if __name__ == "__main__":  # first of all: it may start the program again
+    from experiments.large_pages import use_large_pages
+
+    use_large_pages("experiments.app")
+
 import os
 import signal
 import sys

@@ -9,6 +9,11 @@ formats that are not written, which become PNG. Photographs of any size keep 16 
 EXIF and colour profile as far as the format holds them. Files that exist are not overwritten without --overwrite.
 """
 
+if __name__ == "__main__":  # first of all: it may start the program again
+    from experiments.large_pages import use_large_pages
+
+    use_large_pages("experiments.enhance")
+
 from pathlib import Path
 
 import jax

@@ -10,6 +10,11 @@ enhanced | target | error) and report.html, one file for any browser. docs/metri
 the checkpoint was trained on are named.
 """
 
+if __name__ == "__main__":  # first of all: it may start the program again
+    from experiments.large_pages import use_large_pages
+
+    use_large_pages("experiments.evaluate")
+
 import contextlib
 import datetime
 import importlib.metadata

@@ -10,6 +10,11 @@ comparison.png, and in training_images.json which images it was trained on; curv
 tensorboard/, and with --profile a trace of a few steps in profile/.
 """
 
+if __name__ == "__main__":  # first of all: it may start the program again
+    from experiments.large_pages import use_large_pages
+
+    use_large_pages("experiments.train")
+
 import functools
 import os
 import shlex

@@ -6,7 +6,6 @@ Nothing is allocated or compiled: the 288 M parameters of `configs/published.py`
 prints the same, and what the compiler counts once it is done.
 """
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from experiments.config import PREFIX, load_config
 from experiments.console import console, require, run
 from sel.training import Section, build_parts
 from sel.training.sharding import check_batch_size, make_mesh, state_shardings
-from sel.training.state import TrainState, init_state
+from sel.training.state import abstract_state
 
 # One operation for each element of the result, or of what is summed up.
 _ELEMENTWISE = {"add", "add_any", "sub", "mul", "div", "neg", "max", "min", "abs", "sqrt", "rsqrt", "integer_pow"}
@@ -66,8 +65,7 @@ def summarize(config: Section) -> Summary:
     parts, compute = build_parts(config), config["compute"]
     check_batch_size(config["batch_size"], compute["accumulate"])
     mesh = make_mesh(compute["parameter_shards"])
-    init = functools.partial(init_state, module=parts.module, optimizer=parts.optimizer)
-    state: TrainState = jax.eval_shape(init, jax.random.key(0))
+    state = abstract_state(parts.module, parts.optimizer)
     # Gradients are whole on every device, and so are parameters in a step, wherever they lie between steps.
     copies = 1 + (compute["accumulate"] > 1) + (compute["parameter_shards"] != 1)
     batch, crop = config["batch_size"], config["data"]["crop_size"]

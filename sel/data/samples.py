@@ -6,11 +6,13 @@ shows the same scene and is left out).
 """
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from sel.data.image_io import RGB, read_image
 from sel.data.lowlight import darken
@@ -20,8 +22,6 @@ from sel.errors import UserError
 TRAINING = ("astronaut.png", "motorcycle_left.png", "rocket.jpg")
 VALIDATION = ("chelsea.png", "coffee.png")
 VALIDATION_SEED = 2404_09735
-
-_darken = jax.jit(darken, static_argnames=("shot_noise", "read_noise"))
 
 
 def sample_pairs(
@@ -73,9 +73,15 @@ def sample_pairs(
 
 
 def _pair(name: str, key: jax.Array, x0: RGB, exposure: float, shot_noise: float, read_noise: float) -> Pair:
-    clean = jnp.asarray(x0, jnp.float32) / 255
-    mu = _darken(key, clean, exposure=exposure, shot_noise=shot_noise, read_noise=read_noise)
-    return Pair(name, np.asarray(jnp.round(mu * 255).astype(jnp.uint8)), x0)
+    return Pair(name, np.asarray(_darken(key, x0, exposure, shot_noise, read_noise)), x0)
+
+
+@partial(jax.jit, static_argnames=("shot_noise", "read_noise"))
+def _darken(key: jax.Array, x0: jax.Array, exposure: ArrayLike, shot_noise: float, read_noise: float) -> jax.Array:
+    """As one program, which is compiled once for photographs of one size."""
+    clean = x0.astype(jnp.float32) / 255
+    mu = darken(key, clean, exposure=exposure, shot_noise=shot_noise, read_noise=read_noise)
+    return jnp.round(mu * 255).astype(jnp.uint8)
 
 
 def _photograph(file: str) -> RGB:

@@ -1,5 +1,6 @@
 """From a degraded image to a clean one: the reverse process, driven by a noise predictor."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -62,6 +63,12 @@ def sampling_steps(schedule: Schedule, *, method: str = "posterior", num_steps: 
             f"num_steps: got {num_steps}, expected 1 to {schedule.num_steps}, the steps of the diffusion that the "
             "network was trained with"
         )
+    return _steps(schedule, method, num_steps)
+
+
+@partial(jax.jit, static_argnames=("method", "num_steps"))
+def _steps(schedule: Schedule, method: str, num_steps: int) -> Step:
+    """As one program: operation by operation, compiling them would take half a second."""
     times = _times(schedule, num_steps)
     slope = jnp.zeros(num_steps)
     if method == "dpm_solver" and num_steps > 2:

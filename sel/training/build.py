@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from sel.restoration import TiledRestore
 from sel.training.config import Section, lookup
 from sel.training.keys import MODELS, check_keys, keys_read, module_keys
 from sel.training.optimizer import UpdateAverage, make_average, make_learning_rate, make_optimizer
-from sel.training.state import init_params
+from sel.training.state import abstract_params
 
 # docs/enhance.md: 100 gain nothing over these.
 FEW_STEPS = 16
@@ -95,7 +94,7 @@ def build_model(config: Section) -> nn.Module:
     check_keys(config, sections=["model"])
     options["dtype"] = getattr(jnp, options["dtype"])
     module = _call("model", MODELS[name], **options)
-    params = _call("model", jax.eval_shape, partial(init_params, module=module), jax.random.key(0))
+    params = _call("model", abstract_params, module)
     if min(leaf.size for leaf in jax.tree.leaves(params)) < 1:
         raise UserError(
             "config.model: a parameter would have no elements: widths and numbers of blocks are not negative"
@@ -160,9 +159,7 @@ def build_restore(config: Section, **options: Any) -> TiledRestore:
     module, schedule, sampler = build_model(config), build_schedule(config), _options(config, "sampler")
     sampler["num_steps"] = sampler_steps(config)
     restore = _call("sampler", TiledRestore, module, schedule, **options, **sampler)
-    key = jax.random.key(0)
-    params = jax.eval_shape(partial(init_params, module=module), key)
-    _call("sampler", jax.eval_shape, restore.whole, key, params, _images())
+    _call("sampler", jax.eval_shape, restore.whole, jax.random.key(0), abstract_params(module), _images())
     return restore
 
 

@@ -1,6 +1,5 @@
 """Training that begins with the parameters of another checkpoint: `config.init_from`."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from sel.errors import UserError
 from sel.training.build import build_model, model_section
 from sel.training.checkpoint import find_checkpoint, read_config, read_params
 from sel.training.config import Section, differences
-from sel.training.state import init_params
+from sel.training.state import abstract_params
 
 
 def find_init(config: Section) -> Path | None:
@@ -44,7 +43,7 @@ def read_init(checkpoint: Path, config: Section, sharding: Sharding) -> Any:
       UserError: if they are damaged, or not those of the network that their configuration names.
     """
     params = read_params(checkpoint, sharding=sharding)
-    expected = jax.eval_shape(partial(init_params, module=build_model(config)), jax.random.key(0))
+    expected = abstract_params(build_model(config))
     found, wanted = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (params, expected))
     if found != wanted:
         raise UserError(f"config.init_from: {checkpoint} holds other parameters than those of its own network")

@@ -22,7 +22,7 @@ from sel.training.fine_tuning import find_init, read_init
 from sel.training.record import SKIPPED, Line, Record, Report
 from sel.training.run_checkpoints import RANKED_BY, Checkpoints
 from sel.training.sharding import check_batch_size, gather, make_mesh, replicated, shard_batch, state_shardings
-from sel.training.state import TrainState, first_state, init_state
+from sel.training.state import TrainState, abstract_state, first_state, init_state
 from sel.training.step import make_train_step
 
 Validate = Callable[[int, Any], dict[str, float]]
@@ -165,8 +165,7 @@ def _begin(
     config: Section, parts: Parts, mesh: Mesh, checkpoints: Checkpoints, key: PRNGKeyArray, origin: Path | None
 ) -> TrainState:
     """The state of the newest checkpoint, or new, with the parameters of another run or random ones."""
-    init = functools.partial(init_state, module=parts.module, optimizer=parts.optimizer)
-    abstract = jax.eval_shape(init, key)
+    abstract = abstract_state(parts.module, parts.optimizer)
     shardings = state_shardings(abstract, mesh)
     if checkpoints.latest:
         return checkpoints.restore(abstract, shardings)
@@ -174,6 +173,7 @@ def _begin(
         tuned = functools.partial(first_state, optimizer=parts.optimizer)
         params = read_init(origin, config, replicated(mesh))
         return jax.jit(tuned, out_shardings=shardings, donate_argnums=0)(params)
+    init = functools.partial(init_state, module=parts.module, optimizer=parts.optimizer)
     # It runs once: optimizing it would take a CPU longer than everything before the first step.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(init, out_shardings=shardings, compiler_options=options)(key)

@@ -54,7 +54,7 @@ class Record:
           report: told of each step.
           log: told of each line.
         """
-        self._workdir, self._config, self._learning_rate = workdir, config, learning_rate
+        self._workdir, self._config, self._learning_rate = workdir, config, jax.jit(learning_rate)
         self._names, self._report, self._log = names, report, log
         self._pending: deque[tuple[int, Any, np.ndarray]] = deque()
         self._done: list[dict[str, float]] = []

@@ -19,6 +19,8 @@ from sel.training.state import TrainState
 # What the best checkpoints are the best by: of the validation on the way.
 RANKED_BY = "validation_psnr"
 
+_SMALLEST_SLICE = 2**20
+
 
 class Checkpoints:
     """The checkpoints of one run: state, average, optimizer, step and configuration, of which data and chance follow.
@@ -57,8 +59,12 @@ class Checkpoints:
         if config["checkpoint"]["keep_best"]:
             best = config["checkpoint"]["keep_best"]
             keep.append(policies.BestN(get_metric_fn=_rank, n=best, keep_checkpoints_without_metrics=False))
+        # Of an array that several devices hold, Orbax lets each write a slice, which is a program to compile for each
+        # shape and device: seconds at the first checkpoint, for arrays that are small. Large ones are worth it.
+        saving = ocp.options.ArrayOptions.Saving(min_slice_bytes_for_replica_parallel=_SMALLEST_SLICE)
         self._checkpointer = ocp.training.Checkpointer(
             self.folder.absolute(),
+            context=ocp.Context(array_options=ocp.options.ArrayOptions(saving=saving)),
             preservation_policy=policies.AnyPreservationPolicy(keep),
             cleanup_tmp_directories=True,
         )

@@ -1,5 +1,6 @@
 """All that a training step changes: arrays only, so that it can be donated, sharded, saved and restored as it is."""
 
+import functools
 from typing import Any
 
 import jax
@@ -33,9 +34,20 @@ def init_params(key: PRNGKeyArray, module: nn.Module) -> Any:
     return module.init(key, image, image, jnp.ones(1, jnp.int32))["params"]
 
 
+@functools.lru_cache(maxsize=16)
+def abstract_params(module: nn.Module) -> Any:
+    """Shapes and types of the parameters of a network. Kept: to find them takes half a second."""
+    return jax.eval_shape(functools.partial(init_params, module=module), jax.random.key(0))
+
+
 def init_state(key: PRNGKeyArray, module: nn.Module, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
     return first_state(init_params(key, module), optimizer)
+
+
+def abstract_state(module: nn.Module, optimizer: optax.GradientTransformation) -> TrainState:
+    """Shapes and types of the state."""
+    return jax.eval_shape(functools.partial(first_state, optimizer=optimizer), abstract_params(module))
 
 
 def first_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:

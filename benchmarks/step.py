@@ -8,7 +8,14 @@ clip the gradient, AdamW, average of the parameters. Before anything is timed, l
 at the same weights and draws. PyTorch runs as its users run it and as fast as it goes: channels first, channels last,
 and with `--compile` through torch.compile, which needs a C++ compiler and minutes. Its threads wait for each other in
 busy loops, which count as processor time and, where other work runs, take many times longer: hence OMP_WAIT_POLICY.
+Both get large pages of memory, as `experiments.train` asks for them; with GLIBC_TUNABLES=glibc.malloc.hugetlb=0 before
+the command neither does.
 """
+
+if __name__ == "__main__":  # first of all: it may start the program again
+    from experiments.large_pages import use_large_pages
+
+    use_large_pages("benchmarks.step")
 
 import argparse
 import functools
@@ -140,10 +147,15 @@ def torch_runs(module: ConditionalNAFNet, size: int, compiled: bool) -> dict[str
 
 
 def time_in_turn(runs: dict[str, Run], repeats: int) -> dict[str, tuple[float, float, float]]:
-    """Milliseconds of each, (least, median, least of CPU), after two runs that are not counted, in turn."""
+    """Milliseconds of each, (least, median, least of CPU), after two runs that are not counted, in turn.
+
+    Each takes a step that is not counted before each that is, as a step of training follows another: while others had
+    their turn, its memory has gone back to the kernel, or to the host of a virtual machine.
+    """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for turn in range(repeats + 2):
         for name, run in runs.items():
+            run()
             wall, cpu = time.perf_counter(), time.process_time()
             run()
             if turn >= 2:
@@ -175,6 +187,7 @@ def markdown(rows: list[Row], what: str) -> str:
         "Forward, backward and update of the conditional NAFNet, blocks (1, 1, 1), 1, (1, 1, 1), float32; the same",
         "weights, and gradients compared before. Least and median time of a step, the implementations taking turns in",
         "one process, and the least processor time (all threads), which other work on the machine lengthens least.",
+        "Both with large pages of memory, as `experiments.train` asks for them, unless GLIBC_TUNABLES says otherwise.",
         "Last column: times sel's. `OMP_WAIT_POLICY=passive python -m benchmarks.step`.",
         "",
         what,

@@ -170,7 +170,7 @@ def _joint_gradients(weights, weight_slopes, mask, cotangents, work, estimator, 
 
     def one_tile(tile, work):
         look_up = functools.partial(tables.chosen, tile=tile, pixels=mask[0].size)
-        my_shares, my_scales = ([x[tile][None, None] for x in rows] for rows in (shares, scales))
+        my_shares, my_scales = ([x[tile][None, None] for x in both] for both in (shares, scales))
 
         def add_block(i, carry):
             sums, (density_work, gather_work, chosen_work) = carry

@@ -198,7 +198,12 @@ def check_numbers(config: Section) -> None:
 
 
 def _options(config: Section, section: str) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in config[section].items()}
+    return {key: _tuples(value) for key, value in config[section].items()}
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, so that what is made from them can be hashed."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _images() -> jax.ShapeDtypeStruct:

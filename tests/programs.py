@@ -1,7 +1,9 @@
 """Runs the programs as people do, on photographs made up here."""
 
+import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -90,7 +92,9 @@ class Shell:
     def start(self, program, *arguments):
         """A process of its own, to be killed."""
         command = [sys.executable, "-m", f"experiments.{program}", *map(str, arguments)]
-        return self._popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # A shell that runs the tests in the background has told them, and so their children, to ignore Ctrl-C.
+        hear = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return self._popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear)
 
 
 def start_code(code, *arguments, devices=1, **environment):

@@ -19,7 +19,7 @@ from sel.training.state import TrainState
 # What the best checkpoints are the best by: of the validation on the way.
 RANKED_BY = "validation_psnr"
 
-_SMALLEST_SLICE = 2**20
+_SMALLEST_SLICE = 2**20  # bytes
 
 
 class Checkpoints:

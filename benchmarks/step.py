@@ -147,7 +147,7 @@ def torch_runs(module: ConditionalNAFNet, size: int, compiled: bool) -> dict[str
 
 
 def time_in_turn(runs: dict[str, Run], repeats: int) -> dict[str, tuple[float, float, float]]:
-    """Milliseconds of each, (least, median, least of CPU), after two runs that are not counted, in turn.
+    """Milliseconds of each, (least, median, least of CPU), after two turns that are not counted.
 
     Each takes a step that is not counted before each that is, as a step of training follows another: while others had
     their turn, its memory has gone back to the kernel, or to the host of a virtual machine.

@@ -34,9 +34,14 @@ def init_params(key: PRNGKeyArray, module: nn.Module) -> Any:
     return module.init(key, image, image, jnp.ones(1, jnp.int32))["params"]
 
 
-@functools.lru_cache(maxsize=16)
 def abstract_params(module: nn.Module) -> Any:
-    """Shapes and types of the parameters of a network. Kept: to find them takes half a second."""
+    """Shapes and types of the parameters of a network."""
+    return _abstract_params(module, repr(module))
+
+
+# Kept: to find them takes half a second. The name tells a width of 8 from one of 8.0, which are equal and not alike.
+@functools.lru_cache(maxsize=16)
+def _abstract_params(module: nn.Module, name: str) -> Any:
     return jax.eval_shape(functools.partial(init_params, module=module), jax.random.key(0))
 
 

@@ -7,6 +7,8 @@ import importlib
 from typing import Any
 
 from sel.entropy import (
+    CombinedLoss,
+    SpatialEntropyLoss,
     combined_loss,
     joint_density,
     sample_neighbor_weights,
@@ -16,6 +18,8 @@ from sel.entropy import (
 
 __version__ = "0.1.0"
 __all__ = [
+    "CombinedLoss",
+    "SpatialEntropyLoss",
     "combined_loss",
     "joint_density",
     "sample_neighbor_weights",

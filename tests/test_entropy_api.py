@@ -1,6 +1,8 @@
 """The loss under JAX's transformations and on several devices, what it says about wrong arguments, and its memory."""
 
+import dataclasses
 import functools
+import inspect
 import os
 import subprocess
 import sys
@@ -274,6 +276,58 @@ def test_combined_loss_masks_all_its_terms():
     found = sel.combined_loss(*images, entropy=0.0, l1=1.0, where=jnp.asarray(where))
     expected = np.abs(PREDICTIONS - TARGETS)[:, 1:4, 2:5].mean((1, 2, 3))
     np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.usefixtures("_unchecked")
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"nonsense": 3}, TypeError, "combined_loss has no option 'nonsense': there are .*entropy, l1, blurred_l1"),
+        ({"return_map": True}, TypeError, "combined_loss has no option 'return_map'"),
+        ({"divergence": "foo"}, ValueError, "divergence must be one of .*found 'foo'"),
+        ({"num_bins": -5}, ValueError, "num_bins must be a whole number of at least 2, found -5"),
+        ({"windows": (2,)}, ValueError, "windows must be odd sizes"),
+        ({"implementation": "fast"}, ValueError, "implementation must be one of"),
+        ({"neighbor_weights": np.ones(8)}, ValueError, "neighbor_weights must have shape"),
+        ({"entropy": -1.0}, ValueError, "entropy must be a weight of at least 0, found -1.0"),
+        ({"l1": "much"}, ValueError, "l1 must be a weight of at least 0, found 'much'"),
+        ({"blur_sigma": np.inf}, ValueError, "blur_sigma must be a positive number of pixels, found inf"),
+    ],
+)
+def test_options_of_terms_that_are_off_are_checked(options, error, message):
+    with pytest.raises(error, match=message):
+        sel.combined_loss(PREDICTIONS, TARGETS, **{"entropy": 0.0, "l1": 1.0, **options})
+    for function in (sel.spatial_entropy, sel.joint_density):
+        with pytest.raises(TypeError, match=f"{function.__name__} has no option 'nonsense': there are num_bins"):
+            function(PREDICTIONS, nonsense=3)
+
+
+def test_a_loss_is_an_object_that_can_be_compared_and_hashed():
+    chosen = sel.SpatialEntropyLoss(windows=[1, 3], value_range=[0, 1], num_bins=6, divergence="relative")
+    again = sel.SpatialEntropyLoss(windows=(1, 3), value_range=(0, 1), num_bins=6, divergence="relative")
+    assert chosen == again
+    assert hash(chosen) == hash(again)
+    loss = quick_jit(lambda x, y: (chosen(x, y), losses(x, y, None)))
+    np.testing.assert_array_equal(*loss(PREDICTIONS, TARGETS))
+
+
+def test_the_options_of_the_function_are_those_of_the_object():
+    function = inspect.signature(sel.spatial_entropy_loss).parameters
+    fields = {field.name: field.default for field in dataclasses.fields(sel.SpatialEntropyLoss)}
+    assert {name: function[name].default for name in fields} == fields
+    assert set(function) - set(fields) == {"predictions", "targets", "where", "return_map"}
+
+
+def test_drawn_neighbor_weights_are_given_to_each_call():
+    loss = sel.SpatialEntropyLoss(**OPTIONS, neighbor_weights="dirichlet")
+    with pytest.raises(ValueError, match="neighbor_weights='dirichlet' are drawn for each call"):
+        jax.eval_shape(loss, PREDICTIONS, TARGETS)
+    weights = np.random.default_rng(2).random((3, 3)).astype(np.float32)
+    found = quick_jit(lambda x, y: loss(x, y, neighbor_weights=weights))(PREDICTIONS, TARGETS)
+    expected = quick_jit(lambda x, y: losses(x, y, None, neighbor_weights=weights))(PREDICTIONS, TARGETS)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="neighbor_weights must be one of dirichlet, normal, found 'cauchy'"):
+        sel.SpatialEntropyLoss(neighbor_weights="cauchy")
 
 
 def temporary_bytes(num_bins):

@@ -1,8 +1,9 @@
 """From images and options, checked, to what the algorithms work on: planes in bin units, a mask, bandwidths."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +13,17 @@ from jaxtyping import Array, Float, Shaped
 
 from sel.entropy import density, sparse
 from sel.entropy.density import Estimator, Field
-from sel.entropy.kernels import KERNELS
 from sel.entropy.neighborhood import clip, neighbor_mean, neighbor_sum, window_taps
+from sel.entropy.options import DensityOptions, Range, is_traced
 
 # Checked by `check_images`, whose errors are for people.
 Pixels = Shaped[Array | np.ndarray, "..."]
-Windows = Sequence[int] | Literal["global"]
 
-_IMPLEMENTATIONS = {"dense": density.density_sums, "sparse": sparse.density_sums}
+_ALGORITHMS = {"dense": density.density_sums, "sparse": sparse.density_sums}
 _LUMINANCE = (0.299, 0.587, 0.114)
 _LEAST_BANDWIDTH = 0.1
+# Channels of an image at most, for a shape that could be read in two ways.
+_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -57,31 +59,16 @@ class Inputs:
 
 
 def prepare(
-    images: Mapping[str, Any],
-    *,
-    num_bins: int = 32,
-    bandwidth: Any = 0.5,
-    kernel: str = "logistic",
-    windows: Windows = (1, 3, 5),
-    window_shape: str = "box",
-    neighbor_weights: Pixels | None = None,
-    value_range: tuple[float, float] = (0.0, 1.0),
-    variant: str = "corrected",
-    gray: bool = False,
-    where: Pixels | None = None,
-    implementation: str | None = None,
+    images: Mapping[str, Any], options: DensityOptions, *, where: Any = None, neighbor_weights: Any = None
 ) -> Inputs:
-    """Check images and options, see `sel.spatial_entropy_loss`, and bring them into the form of the algorithms."""
-    check_images({**images, "where": where})
-    choose("variant", variant, ("corrected", "published"))
-    choose("kernel", kernel, KERNELS)
-    _check_range(value_range)
-    if not isinstance(num_bins, int | np.integer) or num_bins < 2:
-        raise ValueError(f"num_bins must be a whole number of at least 2, found {num_bins!r}")
-    estimator = Estimator(int(num_bins), kernel, _taps(windows, window_shape), variant == "published")
+    """Bring images and options, see `sel.spatial_entropy_loss`, into the form of the algorithms."""
+    where = check_images(images, where)
+    warn_if_unlikely(images, where, options.value_range)
+    taps = _taps(options)
+    estimator = Estimator(int(options.num_bins), options.kernel, taps, options.variant == "published")
+    implementation = options.implementation
     if implementation is None:
         implementation = "sparse" if jax.default_backend() == "cpu" else "dense"
-    density_sums = choose("implementation", implementation, _IMPLEMENTATIONS)
 
     first, *_ = images.values()
     dtype = jnp.promote_types(first.dtype, jnp.float32)
@@ -89,14 +76,24 @@ def prepare(
     # Values that do not count are replaced before anything is computed from them: 0 times NaN is NaN.
     values = [jnp.asarray(x, dtype) for x in images.values()]
     values = values if where is None else [jnp.where(jnp.asarray(where, bool), x, 0) for x in values]
-    if gray:
+    if options.gray:
         values, mask = [_luminance(x) for x in values], mask.min(-1, keepdims=True)
-    weights = _neighbor_weights(neighbor_weights, dtype)
+    weights = _neighbor_weights(options.neighbor_weights, neighbor_weights, dtype)
+    low, high = (jnp.asarray(x, dtype) for x in options.value_range)
     planes = _planes(mask)
-    fields = tuple(_field(x, planes, weights, value_range, estimator) for x in values)
-    widths = _bandwidth(bandwidth, fields[-1][0], planes)
+    fields = tuple(_field(x, planes, weights, (low, high), estimator) for x in values)
+    widths = _bandwidth(options.bandwidth, fields[-1][0], planes)
     fields, planes, widths = _vary_together((fields, planes, widths))
-    return Inputs(fields, planes, widths, estimator, windows == "global", density_sums, mask.shape, first.dtype)
+    return Inputs(
+        fields=fields,
+        mask=planes,
+        bandwidth=widths,
+        estimator=estimator,
+        whole=options.windows == "global",
+        density_sums=_ALGORITHMS[implementation],
+        shape=mask.shape,
+        dtype=first.dtype,
+    )
 
 
 def _vary_together(arrays: Any) -> Any:
@@ -109,39 +106,77 @@ def _vary_together(arrays: Any) -> Any:
     return jax.tree.map(lambda x: x + zero, arrays)
 
 
-def choose(argument: str, value: str, choices: Any) -> Any:
-    """The choice called `value`, or an error that names the choices."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{argument} must be one of {', '.join(choices)}, found {value!r}")
-    return choices[value] if isinstance(choices, dict) else value
+def check_images(images: Mapping[str, Any], where: Any = None) -> Any:
+    """Refuse what is not floating point, has fewer than three axes, or differs in shape or dtype.
 
+    Returns:
+      The mask, with the channels of the images.
 
-def check_images(images: Mapping[str, Any]) -> None:
-    """Floating point, at least three axes, and all alike; a mask of their shape."""
-    (first, image), *others = ((name, x) for name, x in images.items() if x is not None)
-    for name, x in images.items():
-        if x is not None and name != "where" and not jnp.issubdtype(x.dtype, jnp.floating):
+    Raises:
+      TypeError: if something is not an array, or an image not floating point.
+      ValueError: if shapes or dtypes differ.
+    """
+    given = {**images, **({} if where is None else {"where": where})}
+    for name, x in given.items():
+        if not isinstance(x, jax.Array | np.ndarray):
+            raise TypeError(f"{name} must be an array of JAX or NumPy, found {type(x).__name__}")
+        if name != "where" and not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(f"{name} must be floating point, by default in [0, 1], found {x.dtype}")
+    first, image = next(iter(images.items()))
     if image.ndim < 3 or 0 in image.shape:
         raise ValueError(f"{first} must have shape [..., h, w, c] and not be empty, found {image.shape}")
-    for name, x in others:
+    if where is not None and where.ndim == image.ndim and where.shape[:-1] == image.shape[:-1] and where.shape[-1] == 1:
+        given["where"] = where = jnp.broadcast_to(where, image.shape)
+    for name, x in given.items():
         if x.shape != image.shape:
-            raise ValueError(f"{name} must have the shape of {first}, {image.shape}, found {x.shape}")
+            hint = ", or one channel" if name == "where" else ""
+            raise ValueError(f"{name} must have the shape of {first}, {image.shape}{hint}, found {x.shape}")
         if name != "where" and x.dtype != image.dtype:
             raise ValueError(f"{name} must have the dtype of {first}, {image.dtype}, found {x.dtype}")
+    return where
 
 
-def _taps(windows: Windows, shape: str) -> tuple[tuple[float, ...], ...]:
-    choose("window_shape", shape, ("box", "gaussian"))
-    if isinstance(windows, str) and windows == "global":
-        return (window_taps(1, shape),)
-    if isinstance(windows, str) or not isinstance(windows, Iterable):
-        raise ValueError(f'windows must be odd sizes, or "global", found {windows!r}')
-    sizes = tuple(windows)
-    odd = all(isinstance(k, int | np.integer) and k > 0 and k % 2 == 1 for k in sizes)
-    if not sizes or not odd or len(set(sizes)) < len(sizes):
-        raise ValueError(f'windows must be odd sizes of at least 1, each once, or "global", found {windows!r}')
-    return tuple(window_taps(int(k), shape) for k in sizes)
+def warn_if_unlikely(images: Mapping[str, Any], where: Any, value_range: Range) -> None:
+    """Warn, outside `jax.jit`, of images that are probably in another layout or range.
+
+    Inside `jax.jit` values are not known, and warnings would be repeated whenever something is compiled.
+    """
+    if any(map(is_traced, (*images.values(), where))):
+        return
+    name, image = next(iter(images.items()))
+    *_, rows, columns, channels = image.shape
+    if rows <= _CHANNELS < min(columns, channels):
+        _warn(
+            f"{name} of shape {image.shape} are taken for images of {rows} rows with {channels} channels: "
+            "the channels of an image come last, [..., h, w, c]"
+        )
+    if any(map(is_traced, value_range)):
+        return
+    low, high = map(float, value_range)
+    for name, x in images.items():
+        if _largest(x, where) > low + 10 * (high - low):
+            _warn(
+                f"{name} have values far above value_range=({low:g}, {high:g}), and all that lies outside of it is "
+                "clipped: divide images of 0 to 255 by 255, or set value_range"
+            )
+            return
+
+
+def _largest(image, where) -> float:
+    if isinstance(image, jax.Array) and not image.is_fully_addressable:  # a part of it is on other machines
+        return -np.inf
+    counts = True if where is None else np.asarray(where, bool)
+    return float(np.max(np.asarray(image, np.float64), where=counts, initial=-np.inf))
+
+
+def _warn(message: str) -> None:
+    # Always from this line: Python then shows a message once, not once for each call.
+    warnings.warn(message, UserWarning, stacklevel=1)
+
+
+def _taps(options: DensityOptions) -> tuple[tuple[float, ...], ...]:
+    sizes = (1,) if isinstance(options.windows, str) else options.windows
+    return tuple(window_taps(size, options.window_shape) for size in sizes)
 
 
 def _field(image, mask, weights, value_range, estimator) -> Field:
@@ -167,29 +202,22 @@ def _luminance(image):
 def _bandwidth(bandwidth, target, mask):
     """Kernel width h of each plane, in bins."""
     if isinstance(bandwidth, str):
-        choose("bandwidth", bandwidth, ("silverman",))
         count = jnp.maximum(mask.sum((1, 2)), 1)
         mean = (target * mask).sum((1, 2)) / count
         variance = (jnp.square(target - mean[:, None, None]) * mask).sum((1, 2)) / count
         bandwidth = jnp.maximum(1.06 * jnp.sqrt(variance) * count ** (-1 / 5), _LEAST_BANDWIDTH)
-    elif not _is_number(bandwidth) or (not isinstance(bandwidth, jax.core.Tracer) and not 0 < bandwidth < np.inf):
-        raise ValueError(f'bandwidth must be a positive number of bins, or "silverman", found {bandwidth!r}')
     return jnp.broadcast_to(lax.stop_gradient(jnp.asarray(bandwidth, mask.dtype)), mask.shape[:1])
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float | np.number) or (isinstance(value, jax.Array) and value.ndim == 0)
-
-
-def _check_range(value_range) -> None:
-    pair = isinstance(value_range, Iterable) and len(tuple(value_range)) == 2
-    if not pair or not all(map(_is_number, value_range)) or not -np.inf < value_range[0] < value_range[1] < np.inf:
-        raise ValueError(f"value_range must be (low, high) with low < high, found {value_range!r}")
-
-
-def _neighbor_weights(weights, dtype):
-    if weights is None:
-        weights = jnp.ones((3, 3), dtype)
-    elif weights.shape != (3, 3):
-        raise ValueError(f"neighbor_weights must have shape (3, 3), found {weights.shape}")
-    return jnp.asarray(weights, dtype).at[1, 1].set(0)
+def _neighbor_weights(choice, given, dtype):
+    if given is None and isinstance(choice, str):
+        raise ValueError(
+            f"neighbor_weights={choice!r} are drawn for each call, which takes them as neighbor_weights="
+            f"sample_neighbor_weights(key, {choice!r})"
+        )
+    weights = choice if given is None else given
+    if np.shape(weights) not in ((), (3, 3)) or isinstance(given, str):
+        found = repr(given) if isinstance(given, str) else np.shape(weights)
+        raise ValueError(f"neighbor_weights must have shape (3, 3), found {found}")
+    weights = jnp.ones((3, 3), dtype) if weights is None else jnp.asarray(weights, dtype)
+    return weights.at[1, 1].set(0)

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+DISTRIBUTIONS = ("dirichlet", "normal")
+
 # Weights along one side of a window: its size is their number.
 Window = tuple[float, ...]
 
@@ -22,6 +24,11 @@ _NEIGHBORS = tuple((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1
 def add_up(terms: Iterable[Array]) -> Array:
     """`sum` without its 0 to start from."""
     return functools.reduce(jnp.add, terms)
+
+
+def absolute(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Absolute value with slope 0, not 1, at 0."""
+    return x * jnp.sign(x)
 
 
 def clip(x: Float[Array, "..."], low, high) -> Float[Array, "..."]:

@@ -31,7 +31,7 @@ import torch
 from benchmarks.nafnet_torch import NAFNet
 from configs.default import get_config
 from sel.data import write_png
-from sel.diffusion import Schedule, sampling_steps
+from sel.diffusion import Posterior, Schedule, sampling_times
 from sel.diffusion.noise import noise_field
 from sel.interop import network_to_torch
 from sel.restoration import TiledRestore
@@ -51,7 +51,7 @@ class TorchSampler:
         network = network.to(memory_format=self.layout).eval()
         self.network = torch.compile(network) if compiled else network
         self.max_sigma = schedule.max_sigma
-        steps = sampling_steps(schedule, num_steps=num_steps)
+        steps = sampling_times(schedule, num_steps=num_steps)
         theta = np.asarray(schedule.theta_cumsum, np.float64) * float(schedule.dt)
         self.times = np.asarray(steps.t)
         self.now, self.after = theta[self.times], theta[np.asarray(steps.s)]
@@ -109,11 +109,11 @@ def photograph() -> np.ndarray:
 def contestants(num_steps: int | None, *, compiled: bool) -> tuple[dict[str, Callable[[], np.ndarray]], int]:
     """Functions that enhance the photograph."""
     _, module, schedule, params, num_steps = setup(num_steps)
-    sampler: dict[str, Any] = {"method": "posterior", "num_steps": num_steps, "clip_x0": (0.0, 1.0)}
-    restore, mu = TiledRestore(module, schedule, **sampler), photograph()
+    sampler = Posterior(clip_x0=(0.0, 1.0))
+    restore, mu = TiledRestore(module, schedule, sampler=sampler, num_steps=num_steps), photograph()
     placed = jax.device_put(params)
     functions: dict[str, Callable[[], np.ndarray]] = {"sel": lambda: restore(KEY, placed, mu)}
-    times = [0, *np.asarray(sampling_steps(schedule, num_steps=num_steps).t).tolist()]
+    times = [0, *np.asarray(sampling_times(schedule, num_steps=num_steps).t).tolist()]
     draws = torch.stack([to_torch(noise_field(jax.random.fold_in(KEY, t), (1, *mu.shape))) for t in times])
     for last in (False, True):
         for how in (False, True) if compiled else (False,):

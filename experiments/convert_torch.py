@@ -24,6 +24,7 @@ Not to be had: IR-SDE's denoising, a network that sees no degraded image, and Re
 images of another network (4 or 8 channels).
 """
 
+import dataclasses
 import os
 import shlex
 from pathlib import Path
@@ -33,6 +34,7 @@ import jax
 from absl import flags
 
 from experiments.console import console, require, run
+from sel.diffusion import SAMPLERS, make_sampler
 from sel.errors import UserError
 from sel.interop import load_torch_checkpoint
 from sel.training import Section, build_restore, check_new_params, model_section, save_params
@@ -91,7 +93,9 @@ def configuration(model: Section, preset: str) -> Section:
         raise UserError(f"--max_sigma={max_sigma:g}: give it in steps of 1/255, from 1 to 255, like the published 50")
     diffusion = Section(kind=_KIND.value, num_steps=_NUM_STEPS.value, max_sigma=max_sigma / 255, eps=_EPS.value)
     # The published samplers do not clip, and take all steps.
-    sampler = Section(method=_METHOD.value, num_steps=_NUM_STEPS.value, clip_x0=None)
+    sampler = Section(method=_METHOD.value, num_steps=_NUM_STEPS.value)
+    if _METHOD.value in SAMPLERS:
+        sampler |= dataclasses.asdict(make_sampler(_METHOD.value))
     return Section(model=model, diffusion=diffusion, sampler=sampler)
 
 

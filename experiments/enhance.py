@@ -25,13 +25,13 @@ from experiments.restorer import Restorer
 from experiments.scoring import make_folder
 from experiments.waiting import PhotographProgress
 from sel.data.photographs import check_format, read_photograph, write_photograph
-from sel.diffusion import METHODS
+from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
 _INPUT = flags.DEFINE_string("input", "", "Photograph, folder of photographs, or pattern such as 'photos/**/*.jpg'.")
 _OUTPUT = flags.DEFINE_string("output", "", "File to write, or folder if --input is a folder or a pattern.")
-_METHOD = flags.DEFINE_enum("method", None, METHODS, "Sampler; by default that of the checkpoint.")
+_METHOD = flags.DEFINE_enum("method", None, list(SAMPLERS), "Sampler; by default that of the checkpoint.")
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of the sampler; by default those of the checkpoint.", lower_bound=1)
 _TILE = flags.DEFINE_integer("tile", None, "Largest side of what is computed at a time, a multiple of 64; default 640.")
 _DEVICE = flags.DEFINE_enum("device", None, ["cpu", "gpu", "tpu"], "Where to compute; by default the fastest there is.")

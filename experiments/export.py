@@ -21,7 +21,7 @@ from experiments.console import console, require, run
 from experiments.restorer import with_sampler
 from experiments.scoring import make_folder
 from sel.data.image_io import write_whole
-from sel.diffusion import METHODS
+from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 from sel.restoration import Restore, lay_tiles
 from sel.training import Section, build_restore, find_checkpoint, read_config, read_params, sampler_steps
@@ -35,7 +35,7 @@ _OUTPUT = flags.DEFINE_string("output", "", "File to write; its description gets
 _SIZE = flags.DEFINE_string("size", None, "HEIGHTxWIDTH, e.g. 400x600; by default any multiple of 32 (symbolic).")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images of one call.", lower_bound=1)
 _PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], f"Some of {', '.join(PLATFORMS)}.")
-_METHOD = flags.DEFINE_enum("method", None, METHODS, "Sampler; by default that of the checkpoint.")
+_METHOD = flags.DEFINE_enum("method", None, list(SAMPLERS), "Sampler; by default that of the checkpoint.")
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of the sampler; by default those of the checkpoint.", lower_bound=1)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from experiments.visits import Model, Visits, accept, enhance
-from sel.diffusion import METHODS
+from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 
 # The default of a function, in which Gradio looks for it.
@@ -77,7 +77,10 @@ def build_page(model: Model, visits: Visits, *, name: str, max_pixels: float, ma
                     label="Before | after", max_height=620, visible=False, buttons=["fullscreen"], elem_id="slider"
                 )
             with gr.Column(elem_id="sampler"):
-                method = gr.Dropdown(METHODS, value=model.method, label="Sampler", info="sde and ode need all steps.")
+                slow = " and ".join(name for name, sampler in SAMPLERS.items() if sampler.few_steps is None)
+                method = gr.Dropdown(
+                    list(SAMPLERS), value=model.method, label="Sampler", info=f"{slow} need all steps."
+                )
                 steps = gr.Slider(
                     1, model.most_steps, model.steps(model.method), step=1, label="Steps", elem_id="steps"
                 )

@@ -1,12 +1,13 @@
 """A trained model as a function from one image to another: what `train`, `evaluate` and `enhance` share."""
 
 import copy
+import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
 
-from sel.diffusion import CLIPPING
+from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 from sel.restoration import Report, TiledRestore
 from sel.training import Section, build_restore, find_checkpoint, read_config, read_params
@@ -97,15 +98,15 @@ def with_sampler(config: Section, method: str | None, num_steps: int | None) -> 
     """The configuration with another sampler; None leaves the configuration's, but another method takes its own steps.
 
     Raises:
-      UserError: if there are not as many steps.
+      UserError: there is no such sampler, or there are not as many steps.
     """
     sampler = Section(config["sampler"])
-    if method is not None:
-        if method != sampler["method"]:  # steps that are right for one are not for another
-            sampler["num_steps"] = 0
-        sampler["method"] = method
-        if method not in CLIPPING:
-            sampler["clip_x0"] = None
+    if method is not None and method != sampler["method"]:
+        if method not in SAMPLERS:
+            raise UserError(f"the sampler must be one of {', '.join(SAMPLERS)}, found {method!r}")
+        options = [field.name for field in dataclasses.fields(SAMPLERS[method])]
+        # Steps that are right for one are not for another.
+        sampler = Section(method=method, num_steps=0, **{name: sampler[name] for name in options if name in sampler})
     if num_steps is not None:
         most = config["diffusion"]["num_steps"]
         if not 1 <= num_steps <= most:

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sel import diffusion
-from sel.diffusion import BLOCK, Schedule, Step
+from sel.diffusion import BLOCK, Sampler, Schedule, Times
 
 Images = Float[Array, "b h w c"]
 Pixels = Float[np.ndarray, "h w c"]
@@ -25,33 +25,31 @@ _SQUARES, _SQUARE = 4, 96
 
 
 def make_restore(
-    module: nn.Module,
-    schedule: Schedule,
-    *,
-    method: str = "posterior",
-    num_steps: int | None = None,
-    clip_x0: tuple[float, float] | None = None,
+    module: nn.Module, schedule: Schedule, *, sampler: Sampler | str = "posterior", num_steps: int | None = None
 ) -> Restore:
     """Compile `restore(key, params, mu) -> x0_hat`, clipped to [0, 1].
 
     Args:
       module: the noise predictor; `module.apply({"params": params}, x_t, mu, t)`.
       schedule: the diffusion that it was trained with.
-      method: of the sampler, see `sel.diffusion.sample`.
+      sampler: see `sel.diffusion.sample`.
       num_steps: of the sampler; None: as many as the diffusion has.
-      clip_x0: range of the clean estimate inside the sampler, or None.
 
     Returns:
       A jitted function. It compiles once for each shape of `mu`.
+
+    Raises:
+      ValueError: an unknown sampler, or `num_steps` out of range.
     """
+    sampler = diffusion.make_sampler(sampler)
+    num_steps = len(diffusion.sampling_times(schedule, num_steps=num_steps).t)
 
     @jax.jit
     def restore(key: PRNGKeyArray, params: Any, mu: Images) -> Images:
         def noise_fn(x_t, mu, t):
             return module.apply({"params": params}, x_t, mu, t)
 
-        options: dict[str, Any] = {"method": method, "num_steps": num_steps, "clip_x0": clip_x0}
-        x0 = diffusion.sample(key, noise_fn, mu, schedule=schedule, **options)
+        x0 = diffusion.sample(key, noise_fn, mu, schedule=schedule, sampler=sampler, num_steps=num_steps)
         return jnp.clip(cast(Images, x0), 0, 1)
 
     return restore
@@ -104,31 +102,41 @@ class TiledRestore:
     over squares from all parts of the image.
 
     Attributes:
+      sampler: takes the steps.
       whole: `make_restore`, of which a small image gets the values, up to rounding.
     """
 
-    def __init__(self, module: nn.Module, schedule: Schedule, *, tile: int = 640, overlap: int = 64, **options: Any):
+    def __init__(
+        self,
+        module: nn.Module,
+        schedule: Schedule,
+        *,
+        sampler: Sampler | str = "posterior",
+        num_steps: int | None = None,
+        tile: int = 640,
+        overlap: int = 64,
+    ):
         """Prepare.
 
         Args:
           module: as in `make_restore`.
           schedule: as in `make_restore`.
+          sampler: as in `make_restore`.
+          num_steps: as in `make_restore`.
           tile: largest side of a tile, a multiple of 64 of at least 4 overlaps.
           overlap: pixels over which two tiles blend, a multiple of 32.
-          **options: of `make_restore`.
 
         Raises:
-          ValueError: `tile` or `overlap` is none of those, or `options` as in `sel.diffusion.sample`.
+          ValueError: `tile` or `overlap` is none of those, or as in `make_restore`.
         """
         if overlap < 0 or overlap % _MULTIPLE:
             raise ValueError(f"overlap: got {overlap}, expected a multiple of {_MULTIPLE}")
         if tile < 4 * overlap or tile < BLOCK or tile % BLOCK:
             raise ValueError(f"tile: got {tile}, expected a multiple of {BLOCK} of at least 4 overlaps, {4 * overlap}")
         self._lay = partial(lay_tiles, tile=tile, overlap=overlap)
-        self.whole = make_restore(module, schedule, **options)
-        self._method = options.get("method", "posterior")
-        self._steps = diffusion.sampling_steps(schedule, method=self._method, num_steps=options.get("num_steps"))
-        step_options = {"method": self._method, "clip_x0": options.get("clip_x0")}
+        self.sampler = sampler = diffusion.make_sampler(sampler)
+        self._times = diffusion.sampling_times(schedule, num_steps=num_steps)
+        self.whole = make_restore(module, schedule, sampler=sampler, num_steps=num_steps)
 
         @jax.jit
         def predict(params: Any, statistics: Any, x_t: Images, mu: Images, t: Array) -> Images:
@@ -147,19 +155,13 @@ class TiledRestore:
 
         @jax.jit
         def advance(
-            key: PRNGKeyArray,
-            x_t: Images,
-            mu: Images,
-            noise_hat: Images,
-            before: Images | None,
-            step: Step,
-            block: Array,
-        ) -> tuple[Images, Images | None]:
-            x_s, spread, before = diffusion.reverse_step(schedule, x_t, mu, noise_hat, before, step, **step_options)
+            key: PRNGKeyArray, x_t: Images, mu: Images, noise_hat: Images, state: Any, times: Times, block: Array
+        ) -> tuple[Images, Any]:
+            x_s, spread, state = sampler.step(schedule, x_t, mu, noise_hat, state, times)
             if spread is not None:
-                key = jax.random.fold_in(key, step.t)
+                key = jax.random.fold_in(key, times.t)
                 x_s = x_s + spread * diffusion.noise_field(key, mu.shape, first_block=block)
-            return x_s, before
+            return x_s, state
 
         self._predict, self._measure, self._start, self._advance = predict, measure, start, advance
 
@@ -182,28 +184,27 @@ class TiledRestore:
         return np.clip(x0[:height, :width], 0, 1)
 
     def _sample(self, key: PRNGKeyArray, params: Any, mu: Pixels, grid: tuple[Tiles, Tiles], report: Report) -> Pixels:
-        tiles, count = len(grid[0].starts) * len(grid[1].starts), len(self._steps.t)
+        tiles, count = len(grid[0].starts) * len(grid[1].starts), len(self._times.t)
         # The part that takes a step at a time is no larger than a tile.
         strip_height = len(mu) if tiles == 1 else BLOCK
         strips = [(slice(row, row + strip_height), row // BLOCK) for row in range(0, len(mu), strip_height)]
         x = np.empty_like(mu)
         for strip, block in strips:
             x[strip] = self._start(key, mu[None, strip], block)[0]
-        before = np.zeros_like(mu) if self._method == "dpm_solver" else None
+        state = jax.tree.map(np.array, self.sampler.start(jnp.asarray(x[None])))
         for index in range(count):
-            step = Step(*(values[index] for values in self._steps))
+            times = Times(*(values[index] for values in self._times))
 
             def tell(done: int, index: int = index) -> None:
                 report(index * tiles + done, count * tiles)
 
-            noise_hat = self._blended(params, x, mu, step.t, grid, tell)
+            noise_hat = self._blended(params, x, mu, times.t, grid, tell)
             for strip, block in strips:
-                estimate = None if before is None else before[None, strip]
-                arguments = (x[None, strip], mu[None, strip], noise_hat[None, strip], estimate)
-                x_s, estimate = self._advance(key, *arguments, step, block)
+                arguments = (x[None, strip], mu[None, strip], noise_hat[None, strip])
+                part = jax.tree.map(lambda leaf, strip=strip: leaf[:, strip], state)
+                x_s, part = self._advance(key, *arguments, part, times, block)
                 x[strip] = x_s[0]
-                if before is not None and estimate is not None:
-                    before[strip] = estimate[0]
+                jax.tree.map(lambda leaf, new, strip=strip: np.copyto(leaf[:, strip], new), state, part)
         return x
 
     def _blended(

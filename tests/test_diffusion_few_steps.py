@@ -14,7 +14,7 @@ from sel.diffusion import (
     posterior_mean,
     posterior_std,
     sample,
-    sampling_steps,
+    sampling_times,
 )
 
 pytestmark = pytest.mark.usefixtures("compile_little")
@@ -62,7 +62,7 @@ def test_the_next_time_is_the_default(t):
 @pytest.mark.parametrize("num_steps", [1, 2, 5, 20, 57, 100])
 def test_times_fall_from_the_last_to_0_evenly_in_theta(kind, num_steps):
     schedule = make_schedule(kind)
-    steps = sampling_steps(schedule, num_steps=num_steps)
+    steps = sampling_times(schedule, num_steps=num_steps)
     t, s = np.asarray(steps.t), np.asarray(steps.s)
     assert (t[0], s[-1]) == (100, 0)
     np.testing.assert_array_equal(t[1:], s[:-1])
@@ -78,18 +78,19 @@ def test_times_fall_from_the_last_to_0_evenly_in_theta(kind, num_steps):
 
 def test_all_steps_are_the_default():
     schedule, mu = make_schedule(num_steps=6), jnp.full((1, 3, 4, 3), 0.3)
-    for method in ("posterior", "dpm_solver"):
-        default = sample(KEY, quarter, mu, schedule=schedule, method=method)
-        np.testing.assert_array_equal(default, sample(KEY, quarter, mu, schedule=schedule, method=method, num_steps=6))
-        assert not np.array_equal(default, sample(KEY, quarter, mu, schedule=schedule, method=method, num_steps=3))
+    for sampler in ("posterior", "dpm_solver"):
+        options = {"schedule": schedule, "sampler": sampler}
+        default = sample(KEY, quarter, mu, **options)
+        np.testing.assert_array_equal(default, sample(KEY, quarter, mu, num_steps=6, **options))
+        assert not np.array_equal(default, sample(KEY, quarter, mu, num_steps=3, **options))
 
 
 def quarter(x_t, mu, t):
     return x_t / 4
 
 
-@pytest.mark.parametrize(("method", "order"), [("ode", 1), ("ddim", 1), ("dpm_solver", 2)])
-def test_order_of_convergence(method, order):
+@pytest.mark.parametrize(("sampler", "order"), [("ode", 1), ("ddim", 1), ("dpm_solver", 2)])
+def test_order_of_convergence(sampler, order):
     """For x0 ~ N(m, v) the best prediction and the solution of the probability-flow ODE are known."""
     schedule = make_schedule("constant", num_steps=512)
     mean, variance = 0.7, 0.05**2
@@ -104,7 +105,7 @@ def test_order_of_convergence(method, order):
         return schedule.sigma_bar[t[0]] * (x_t - center) / spread
 
     def error(num_steps):
-        options = {"schedule": schedule, "method": method, "num_steps": num_steps}
+        options = {"schedule": schedule, "sampler": sampler, "num_steps": num_steps}
         _, states = sample(KEY, noise_fn, mu, return_trajectory=True, **options)
         # Half way, at t = 256, where every number of steps here has a state.
         (start, first), (center, half) = moments(512), moments(256)
@@ -126,7 +127,7 @@ def test_posterior_steps_keep_the_marginals():
         clean = marginal_sample(schedule, x0, mu, jnp.zeros_like(mu), t)
         return (x_t - clean) / schedule.sigma_bar[t][:, None, None, None]
 
-    steps = sampling_steps(schedule, num_steps=3)
+    steps = sampling_times(schedule, num_steps=3)
     got, states = sample(KEY, ideal, mu, schedule=schedule, num_steps=3, return_trajectory=True)
     np.testing.assert_allclose(got, x0, atol=1e-5)
     for state, s in zip(states[1:-1], steps.s[:-1], strict=True):

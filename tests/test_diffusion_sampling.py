@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sel.diffusion import METHODS, make_schedule, marginal_mean, noise_field, sample
+from sel.diffusion import (
+    SAMPLERS,
+    Posterior,
+    make_schedule,
+    marginal_mean,
+    noise_field,
+    sample,
+)
 from sel.interop import network_from_torch
 
 pytestmark = pytest.mark.usefixtures("compile_little")
@@ -28,21 +35,21 @@ def zero_noise(x_t, mu, t):
     return jnp.zeros_like(x_t)
 
 
-@pytest.mark.parametrize("method", ["posterior", "sde", "ode"])
-def test_agrees_with_the_published_samplers(method):
+@pytest.mark.parametrize("sampler", ["posterior", "sde", "ode"])
+def test_agrees_with_the_published_samplers(sampler):
     with np.load(GOLDEN / "nafnet.npz") as file:
         weights = {k.removeprefix("weights/"): v for k, v in file.items() if k.startswith("weights/")}
     network, params = network_from_torch(weights)
     network = network.clone(norm_epsilon=1e-3)  # the figures were computed in float64
-    with np.load(GOLDEN / ("samplers_posterior.npz" if method == "posterior" else "samplers_sde_ode.npz")) as file:
-        prefix = "" if method == "posterior" else f"{method}_"
+    with np.load(GOLDEN / ("samplers_posterior.npz" if sampler == "posterior" else "samplers_sde_ode.npz")) as file:
+        prefix = "" if sampler == "posterior" else f"{sampler}_"
         mu, draws, expected = (jnp.asarray(file[name]) for name in ("condition", f"{prefix}draws", f"{prefix}output"))
     draws = jnp.broadcast_to(draws, (101, *mu.shape))  # of the ODE's draws, only the first is kept, and used
 
     def noise_fn(x_t, mu, t):
         return network.apply({"params": params}, x_t, mu, t)
 
-    got = sample(KEY, noise_fn, mu, schedule=make_schedule(), method=method, draws=draws)
+    got = sample(KEY, noise_fn, mu, schedule=make_schedule(), sampler=sampler, draws=draws)
     # An untrained network: the outputs reach 240, and 100 float32 steps add up.
     np.testing.assert_allclose(got, expected, atol=1e-3 * float(jnp.abs(expected).max()))
 
@@ -72,7 +79,7 @@ def test_sde_sampler_ends_with_the_mean_and_spread_that_its_recursion_predicts()
         mean = gain * mean - theta[t] * dark * dt + pull * m_t
         variance = gain**2 * variance + sigma[t] ** 2 * dt
     x0, mu = jnp.full((1, 48, 48, 3), clean), jnp.full((1, 48, 48, 3), dark)
-    got = np.asarray(sample(KEY, ideal(schedule, x0), mu, schedule=schedule, method="sde"), np.float64)
+    got = np.asarray(sample(KEY, ideal(schedule, x0), mu, schedule=schedule, sampler="sde"), np.float64)
     assert abs(got.mean() - mean) < 5 * (variance / got.size) ** 0.5
     assert abs(got.std() / variance**0.5 - 1) < 5 / (2 * got.size) ** 0.5
     # What is left is the last draw, sigma_1 sqrt(dt), and a bias far below it.
@@ -85,21 +92,21 @@ def test_ode_sampler_converges_to_a_known_image():
     error = {}
     for num_steps in (50, 100):
         schedule = make_schedule(num_steps=num_steps)
-        got = sample(KEY, ideal(schedule, x0), mu, schedule=schedule, method="ode")
+        got = sample(KEY, ideal(schedule, x0), mu, schedule=schedule, sampler="ode")
         error[num_steps] = float(jnp.sqrt(jnp.mean((got - x0) ** 2)))
     # Euler is of first order, and the smallest steps of the cosine schedule shrink faster than 1/T.
     assert error[100] < error[50] / 2 < 1 / 255
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_given_draws_replace_the_key(method):
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_given_draws_replace_the_key(sampler):
     schedule, mu = make_schedule(num_steps=5), jnp.full((2, 3, 4, 1), 0.2)
     times = [0, 5, 4, 3, 2, 1]
     draws = jnp.stack([noise_field(jax.random.fold_in(KEY, t), mu.shape) for t in times])
-    from_key = sample(KEY, zero_noise, mu, schedule=schedule, method=method)
-    from_draws = sample(jax.random.key(9), zero_noise, mu, schedule=schedule, method=method, draws=draws)
+    from_key = sample(KEY, zero_noise, mu, schedule=schedule, sampler=sampler)
+    from_draws = sample(jax.random.key(9), zero_noise, mu, schedule=schedule, sampler=sampler, draws=draws)
     np.testing.assert_allclose(from_key, from_draws, rtol=1e-5, atol=1e-5)
-    assert not np.allclose(from_key, sample(jax.random.key(9), zero_noise, mu, schedule=schedule, method=method))
+    assert not np.allclose(from_key, sample(jax.random.key(9), zero_noise, mu, schedule=schedule, sampler=sampler))
 
 
 def test_trajectory_runs_from_the_start_state_to_the_sample():
@@ -135,24 +142,25 @@ def test_clipping_bounds_the_clean_estimate():
         return jnp.full_like(x_t, 3)
 
     free = sample(KEY, wrong, mu, schedule=schedule)
-    clipped = sample(KEY, wrong, mu, schedule=schedule, clip_x0=(0.0, 1.0))
+    clipped = sample(KEY, wrong, mu, schedule=schedule, sampler=Posterior(clip_x0=(0.0, 1.0)))
     assert np.abs(free).max() > 2
     # The last step returns the clean estimate itself.
     assert 0 <= clipped.min() <= clipped.max() <= 1
     x0 = jnp.full_like(mu, 0.7)
-    right = sample(KEY, ideal(schedule, x0), mu, schedule=schedule, clip_x0=(0.0, 1.0))
+    right = sample(KEY, ideal(schedule, x0), mu, schedule=schedule, sampler=Posterior(clip_x0=(0.0, 1.0)))
     np.testing.assert_allclose(right, x0, atol=2e-6)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "euler"}, "method: got 'euler', expected one of posterior, sde, ode, ddim, dpm_solver"),
-        ({"num_steps": 0}, "num_steps: got 0, expected 1 to 100"),
-        ({"num_steps": 101}, "num_steps: got 101, expected 1 to 100"),
-        ({"method": "sde", "clip_x0": (0.0, 1.0)}, "clip_x0: got .* expected None"),
-        ({"clip_x0": (1.0, 0.0)}, "clip_x0: got .* expected .* low < high"),
-        ({"draws": jnp.zeros((3, 1, 4, 4, 3))}, r"draws: got shape \(3, 1, 4, 4, 3\), expected \(101, 1, 4, 4, 3\)"),
+        ({"sampler": "euler"}, "sampler must be one of posterior, sde, ode, ddim, dpm_solver, or a .*, found 'euler'"),
+        ({"num_steps": 0}, "num_steps must be a whole number from 1 to 100, .*, found 0"),
+        ({"num_steps": 101}, "num_steps must be a whole number from 1 to 100, .*, found 101"),
+        (
+            {"draws": jnp.zeros((3, 1, 4, 4, 3))},
+            r"draws must have the shape \(101, 1, 4, 4, 3\), found",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sel.diffusion import CLIPPING, METHODS, make_schedule, marginal_mean
+from sel.diffusion import SAMPLERS, DpmSolver, Ode, Posterior, make_schedule, marginal_mean
 from sel.models import ConditionalNAFNet
 from sel.models.nafnet import pooled
 from sel.restoration import TiledRestore, lay_tiles
@@ -30,10 +30,10 @@ def smooth(height, width):
     return np.stack([0.2 + 0.1 * np.sin(x + y), 0.15 + 0.1 * np.cos(x), 0.2 - 0.05 * y], -1).astype(np.float32)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_tiles_change_nothing_for_a_network_that_sees_one_pixel(method):
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_tiles_change_nothing_for_a_network_that_sees_one_pixel(sampler):
     mu, params = smooth(70, 250), {"scale": jnp.ones(())}
-    options = {"method": method, "num_steps": 3, "overlap": 32}
+    options = {"sampler": sampler, "num_steps": 3, "overlap": 32}
     whole, tiled = (TiledRestore(Pointwise(), SCHEDULE, tile=tile, **options) for tile in (256, 128))
     # The weights of overlapping tiles sum to 1 up to rounding, which the steps enlarge by 1/eps at most.
     np.testing.assert_allclose(tiled(KEY, params, mu), whole(KEY, params, mu), atol=1e-4)
@@ -49,10 +49,10 @@ class Brightener(nn.Module):
         return (x_t - marginal_mean(SCHEDULE, x0, mu, t)) / SCHEDULE.sigma_bar[t][:, None, None, None]
 
 
-@pytest.mark.parametrize("method", ["posterior", "dpm_solver"])
-def test_tiles_of_a_smooth_image_are_the_whole_image_without_seams(method):
+@pytest.mark.parametrize("sampler", [Posterior, DpmSolver])
+def test_tiles_of_a_smooth_image_are_the_whole_image_without_seams(sampler):
     mu = smooth(420, 500)
-    options = {"method": method, "num_steps": 4, "clip_x0": (0.0, 1.0)}
+    options = {"sampler": sampler(clip_x0=(0.0, 1.0)), "num_steps": 4}
     whole = TiledRestore(Brightener(), SCHEDULE, tile=512, **options)(KEY, {}, mu)
     restore = TiledRestore(Brightener(), SCHEDULE, tile=256, **options)
     difference = restore(KEY, {}, mu) - whole
@@ -105,9 +105,9 @@ def test_tiles_compile_once_and_report():
     assert reports == [(1, 2), (2, 2)] * 3
 
 
-@pytest.mark.parametrize("method", ["posterior", "dpm_solver", "ode"])
-def test_a_small_image_goes_step_by_step_to_the_same(method):
-    restore = TiledRestore(Pointwise(), SCHEDULE, method=method, clip_x0=(0.0, 1.0) if method in CLIPPING else None)
+@pytest.mark.parametrize("sampler", [Posterior((0.0, 1.0)), DpmSolver((0.0, 1.0)), Ode()], ids=str)
+def test_a_small_image_goes_step_by_step_to_the_same(sampler):
+    restore = TiledRestore(Pointwise(), SCHEDULE, sampler=sampler)
     params, mu = {"scale": jnp.full((), 0.7)}, smooth(64, 96)
     np.testing.assert_allclose(restore(KEY, params, mu), restore.whole(KEY, params, mu[None])[0], atol=1e-5)
 
@@ -131,7 +131,8 @@ def test_weights_of_tiles_sum_to_one(size, tile, overlap):
         ({"tile": 100}, "tile: got 100, expected a multiple of 64"),
         ({"tile": 192}, "tile: got 192, .* 4 overlaps, 256"),
         ({"overlap": 33}, "overlap: got 33"),
-        ({"num_steps": 9}, "num_steps: got 9, expected 1 to 8"),
+        ({"num_steps": 9}, "num_steps must be a whole number from 1 to 8, .*, found 9"),
+        ({"sampler": "euler"}, "sampler must be one of posterior, .*, found 'euler'"),
     ],
 )
 def test_bad_options_are_named(options, message):

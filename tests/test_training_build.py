@@ -89,9 +89,9 @@ def test_wrong_values_are_named_before_anything_is_written(tmp_path, key, value,
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("method", "euler", "config.sampler: method: got 'euler'"),
-        ("method", "ode", "config.sampler: clip_x0"),
-        ("clip_x0", [1.0, 0.0], "config.sampler: "),
+        ("method", "euler", "config.sampler.method must be one of posterior, .*, found 'euler'"),
+        ("method", "ode", "config.sampler: clip_x0 is no option of the sampler 'ode'"),
+        ("clip_x0", [1.0, 0.0], "config.sampler: clip_x0 must be .* low < high"),
         ("steps", 5, "config.sampler: .*steps"),
         ("num_steps", -3, "config.sampler.num_steps must be .* at least 0 .*default.*, found -3"),
         ("num_steps", 2.5, "config.sampler.num_steps must be a whole number .*, found 2.5"),

@@ -10,7 +10,7 @@ from configs.default import get_config as get_default
 from experiments.config import load_config
 from sel.errors import UserError
 from sel.training import build_parts, check_keys, differences, from_json
-from sel.training.keys import ALWAYS, CHOICES, EARLIER, brought_up_to_date, keys_read, unread
+from sel.training.keys import ALWAYS, EARLIER, brought_up_to_date, choices, keys_read, unread
 
 QUICKSTART = f"{ROOT}/configs/quickstart.py"
 # Only in the configurations that need them.
@@ -21,8 +21,8 @@ OPTIONAL = {"loss": {"window_shape", "gray"}, "sampler": {"num_steps"}}
 
 def offered(section):
     """All keys of a section, whatever is chosen."""
-    choices = [names for key, values in CHOICES.items() if key.startswith(f"{section}.") for names in values.values()]
-    return {*ALWAYS[section], *(name for names in choices for name in names)}
+    read = [names for key, values in choices().items() if key.startswith(f"{section}.") for names in values.values()]
+    return {*ALWAYS[section], *(name for names in read for name in names)}
 
 
 def test_the_default_configuration_offers_every_key_that_is_read():

@@ -13,17 +13,37 @@ from sel.diffusion.irsde import (
     x0_from_noise,
 )
 from sel.diffusion.noise import BLOCK, noise_field
-from sel.diffusion.sampling import CLIPPING, METHODS, Step, check_clip, reverse_step, sample, sampling_steps
+from sel.diffusion.samplers import (
+    SAMPLERS,
+    Ddim,
+    DpmSolver,
+    Ode,
+    Posterior,
+    Sampler,
+    Sde,
+    Times,
+    Transition,
+    X0Sampler,
+    make_sampler,
+)
+from sel.diffusion.sampling import sample, sampling_times
 from sel.diffusion.schedule import Schedule, make_schedule
 
 __all__ = [
     "BLOCK",
-    "CLIPPING",
-    "METHODS",
+    "SAMPLERS",
+    "Ddim",
+    "DpmSolver",
+    "Ode",
+    "Posterior",
+    "Sampler",
     "Schedule",
-    "Step",
-    "check_clip",
+    "Sde",
+    "Times",
+    "Transition",
+    "X0Sampler",
     "implicit_step",
+    "make_sampler",
     "make_schedule",
     "marginal_mean",
     "marginal_sample",
@@ -32,9 +52,8 @@ __all__ = [
     "posterior_std",
     "reverse_ode_mean",
     "reverse_sde_mean",
-    "reverse_step",
     "sample",
-    "sampling_steps",
+    "sampling_times",
     "score_from_noise",
     "start_state",
     "x0_from_noise",

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax.errors import FlaxError
 
 from sel.data import Pair, training_dataset
-from sel.diffusion import CLIPPING, Schedule, make_schedule
+from sel.diffusion import SAMPLERS, Schedule, make_sampler, make_schedule
 from sel.entropy import sample_neighbor_weights
 from sel.errors import UserError
 from sel.objective import Objective, make_loss
@@ -22,8 +22,6 @@ from sel.training.keys import MODELS, check_keys, keys_read, module_keys
 from sel.training.optimizer import UpdateAverage, make_average, make_learning_rate, make_optimizer
 from sel.training.state import abstract_params
 
-# docs/enhance.md: 100 gain nothing over these.
-FEW_STEPS = 16
 # float16 would need its losses scaled.
 _PRECISIONS = ("float32", "bfloat16")
 
@@ -135,13 +133,14 @@ def build_objective(config: Section) -> Objective:
 def sampler_steps(config: Section) -> int:
     """Steps of the sampler: `config.sampler.num_steps`, at most those of the diffusion.
 
-    Where that is 0, or missing, `FEW_STEPS`; but all with `sde` and `ode`, which are of no use with few.
+    Where that is 0, or missing, the `few_steps` of the sampler, or all.
 
     Raises:
-      UserError: if it is not a whole number, or below 0.
+      UserError: there is no such sampler, or it is not a whole number of at least 0.
     """
     most, sampler = config["diffusion"]["num_steps"], config["sampler"]
-    few = FEW_STEPS if sampler["method"] in CLIPPING else most
+    _check_choice("sampler.method", sampler["method"], tuple(SAMPLERS))
+    few = SAMPLERS[sampler["method"]].few_steps or most
     steps = sampler.get("num_steps", 0)
     if not isinstance(steps, int) or steps < 0:
         raise UserError(
@@ -156,9 +155,10 @@ def build_restore(config: Section, **options: Any) -> TiledRestore:
 
     `options` are those of `TiledRestore`: `tile`, `overlap`.
     """
-    module, schedule, sampler = build_model(config), build_schedule(config), _options(config, "sampler")
-    sampler["num_steps"] = sampler_steps(config)
-    restore = _call("sampler", TiledRestore, module, schedule, **options, **sampler)
+    module, schedule, num_steps = build_model(config), build_schedule(config), sampler_steps(config)
+    sampler = {name: value for name, value in _options(config, "sampler").items() if name != "num_steps"}
+    sampler = _call("sampler", make_sampler, sampler.pop("method"), **sampler)
+    restore = _call("sampler", TiledRestore, module, schedule, sampler=sampler, num_steps=num_steps, **options)
     _call("sampler", jax.eval_shape, restore.whole, jax.random.key(0), abstract_params(module), _images())
     return restore
 

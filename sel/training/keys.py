@@ -15,10 +15,9 @@ from flax import linen as nn
 
 from sel import models
 from sel.data import DATASETS
-from sel.diffusion import CLIPPING, METHODS, make_schedule
+from sel.diffusion import SAMPLERS, make_schedule
 from sel.entropy import spatial_entropy_loss
 from sel.errors import UserError
-from sel.restoration import make_restore
 from sel.training.config import Section
 
 MODELS = {"nafnet": models.ConditionalNAFNet, "unet": models.ConditionalUNet}
@@ -48,7 +47,7 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     "optimizer": ("name", "schedule", "learning_rate", "warmup_steps", "b1", "b2", "clip_norm"),
     "ema": ("decay", "every", "warmup"),
     "data": ("name", "crop_size", "resize_chance", "strict"),
-    "sampler": ("method", *_options(make_restore, "method", "clip_x0")),
+    "sampler": ("method", "num_steps"),
     "checkpoint": ("every", "keep", "keep_best"),
     "compute": ("cpu_devices", "accumulate", "remat", "parameter_shards"),
 }
@@ -71,8 +70,13 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
         "photographs": (*_STORED, "longest_side", "darkenings", "camera"),
         "samples": ("darkenings", "validation_size"),
     },
-    "sampler.method": {name: ("clip_x0",) if name in CLIPPING else () for name in METHODS},
 }
+
+
+def choices() -> dict[str, dict[str, tuple[str, ...]]]:
+    """`CHOICES`, and the options of the samplers that there are now."""
+    samplers = {name: tuple(field.name for field in fields(sampler)) for name, sampler in SAMPLERS.items()}
+    return CHOICES | {"sampler.method": samplers}
 
 
 # Values that runs had before there were these keys.
@@ -156,7 +160,7 @@ def brought_up_to_date(config: Section) -> Section:
 
 def _choices(config: Section, section: str) -> Iterator[tuple[str, dict[str, tuple[str, ...]], str]]:
     """The choices of a section: their key, the keys that each value reads, and the value."""
-    for key, values in CHOICES.items():
+    for key, values in choices().items():
         owner, _, name = key.partition(".")
         if owner == section and name in config.get(section, {}):
             value = config[section][name]

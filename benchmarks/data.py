@@ -22,17 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sel.data import (
-    Pair,
-    PairPaths,
-    batches,
-    cached_pairs,
-    find_pairs,
-    read_image,
-    sample_pairs,
-    training_dataset,
-    write_png,
-)
+from sel.data import Pair, PairPaths, batches, cached_pairs, find_pairs, sample_pairs, training_dataset
+from sel.images import read_image, write_png
 
 COLUMNS = ("source", "threads", "0.8 resize", "crops of 128 x 128 per second", "times decoding")
 CROP, BATCH = 128, 8

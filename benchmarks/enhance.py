@@ -8,7 +8,7 @@ Writes OUTPUT/enhance.md. Before anything is timed, the results of both are comp
 """
 
 if __name__ == "__main__":  # first of all: it may start the program again
-    from experiments.large_pages import use_large_pages
+    from sel.cli.large_pages import use_large_pages
 
     use_large_pages("benchmarks.enhance")
 
@@ -30,9 +30,9 @@ import torch
 
 from benchmarks.nafnet_torch import NAFNet
 from configs.default import get_config
-from sel.data import write_png
 from sel.diffusion import Posterior, Schedule, sampling_times
 from sel.diffusion.noise import noise_field
+from sel.images import write_png
 from sel.interop import network_to_torch
 from sel.restoration import TiledRestore
 from sel.training import build_model, from_json, sampler_steps, save_params

@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from sel.data import darken, jpeg, linear_to_srgb, sample_camera, sample_pairs, srgb_to_linear
+from sel.camera import darken, jpeg, linear_to_srgb, sample_camera, srgb_to_linear
+from sel.data import sample_pairs
 
 # One effect after the other, on the same photograph and with the same noise.
 GAINS = {"white_balance": jnp.array([2.1, 1.0, 1.7])}

@@ -13,7 +13,7 @@ the command neither does.
 """
 
 if __name__ == "__main__":  # first of all: it may start the program again
-    from experiments.large_pages import use_large_pages
+    from sel.cli.large_pages import use_large_pages
 
     use_large_pages("benchmarks.step")
 

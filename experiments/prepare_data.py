@@ -24,10 +24,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from experiments.console import console, print_problems, require, run
-from experiments.scoring import make_folder
-from sel.data import DATASETS, Report, find_prepared
+from sel.cli.console import console, print_problems, require, run
+from sel.data import DATASETS, find_prepared
 from sel.errors import UserError
+from sel.files import make_folder
+from sel.images import Report
 
 _DATASET = flags.DEFINE_enum("dataset", None, list(DATASETS), "Which set it is.")
 _SOURCE = flags.DEFINE_string("source", "", "The download: a zip archive or a folder.")

@@ -25,13 +25,23 @@ from typing import Any
 
 from absl import flags
 
-from experiments.config import PREFIX, load_config
-from experiments.console import console, require, run
-from experiments.launchers import Report, launch_local, launch_slurm
-from experiments.scoring import make_folder, write_json
-from experiments.sweep_report import result_table, results, write_csv, write_plot
-from experiments.trials import FINAL, Outcome, Trial, flag, is_done, read_outcome, read_scores, swept_keys, trial_name
+from experiments.run.config import PREFIX, load_config
+from experiments.sweeps.launchers import Report, launch_local, launch_slurm
+from experiments.sweeps.report import result_table, results, write_csv, write_plot
+from experiments.sweeps.trials import (
+    FINAL,
+    Outcome,
+    Trial,
+    flag,
+    is_done,
+    read_outcome,
+    read_scores,
+    swept_keys,
+    trial_name,
+)
+from sel.cli.console import console, require, run
 from sel.errors import UserError
+from sel.files import make_folder, write_json
 
 _SWEEP = flags.DEFINE_string("sweep", "", "Sweep file, FILE or FILE:VARIANT.")
 _CONFIG = flags.DEFINE_string("config", "configs/quickstart.py", "Configuration that the trials change.")
@@ -155,7 +165,7 @@ def launch(trials: Sequence[Trial], todo: Sequence[Trial], report: Report, workd
         launch_slurm(todo, report, folder=workdir / "slurm", **common, **options)
     else:
         try:
-            from experiments.launch_ray import launch_ray
+            from experiments.sweeps.launch_ray import launch_ray
         except ImportError:
             raise UserError("--launcher=ray needs Ray Tune: pip install -e .[ray]") from None
         resources = {"CPU": float(_CPUS.value), _KIND.value: float(_ACCELERATORS.value)}

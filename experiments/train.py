@@ -11,7 +11,7 @@ tensorboard/, and with --profile a trace of a few steps in profile/.
 """
 
 if __name__ == "__main__":  # first of all: it may start the program again
-    from experiments.large_pages import use_large_pages
+    from sel.cli.large_pages import use_large_pages
 
     use_large_pages("experiments.train")
 
@@ -28,19 +28,21 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from experiments.board import Board
-from experiments.config import PREFIX, load_config
-from experiments.console import StepProgress, console, fail, require, run, score_table, with_progress
-from experiments.data import load_data, write_record
-from experiments.pictures import comparison, write_comparison
-from experiments.processes import is_distributed, join_processes
-from experiments.profiling import Profile
-from experiments.restorer import Restorer
-from experiments.scoring import mean_row, score_pairs, write_json
-from experiments.stopping import StopSignals
-from experiments.summary import print_compiled, print_summary, summarize
+from experiments.run.board import Board
+from experiments.run.config import PREFIX, load_config
+from experiments.run.data import load_data
+from experiments.run.processes import is_distributed, join_processes
+from experiments.run.profiling import Profile
+from experiments.run.stopping import StopSignals
+from experiments.run.summary import print_compiled, print_summary, summarize
+from sel.cli.console import StepProgress, console, fail, require, run, with_progress
+from sel.cli.tables import score_table
 from sel.data import Pair
 from sel.errors import UserError
+from sel.files import write_json
+from sel.restorer import Restorer
+from sel.scoring.pictures import comparison, write_comparison
+from sel.scoring.scores import mean_row, score_pairs
 from sel.training import (
     Section,
     Stopped,
@@ -51,6 +53,7 @@ from sel.training import (
     latest_step,
     read_config,
     train,
+    write_record,
 )
 
 _CONFIG = flags.DEFINE_string("config", "", "Configuration file, FILE or FILE:VARIANT.")

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from experiments.trials import Trial, trial_name
+from experiments.sweeps.trials import Trial, trial_name
 
 # A program that behaves like training, in a tenth of a second. It goes on from the step it reached, and crashes or
 # hangs as it is told.

@@ -14,7 +14,7 @@ from browser import Browser, missing_browser
 from PIL import Image
 from programs import assert_one_line, photograph
 
-from experiments.restorer import Restorer
+from sel.restorer import Restorer
 
 WITH_GRADIO = importlib.util.find_spec("gradio") is not None
 needs_gradio = pytest.mark.skipif(not WITH_GRADIO, reason="not installed: gradio (pip install -e '.[app]')")

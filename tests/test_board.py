@@ -13,8 +13,8 @@ from tensorboardX import record_writer
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tiny_runs import PAIRS, StopError, configured
 
-from experiments.board import Board
-from experiments.profiling import Profile
+from experiments.run.board import Board
+from experiments.run.profiling import Profile
 from sel.training import train
 
 

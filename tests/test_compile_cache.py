@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from experiments.compile_cache import keep_compiled
+from sel.cli.compile_cache import keep_compiled
 
 NAMES = (
     "jax_compilation_cache_dir",

@@ -14,11 +14,12 @@ from downloads import LAYOUTS, build, hostile, refused, zipped
 from PIL import Image
 from programs import photograph
 
-from sel.data import DATASETS, find_dataset, fingerprint, image_size, load_pairs, read_bytes, read_image
+from sel.data import DATASETS, find_dataset, load_pairs
 from sel.data.builders import BUILDERS, LolV1, LolV2Real
 from sel.data.builders.encoding import encoded
 from sel.data.prepared import find_prepared
 from sel.errors import UserError
+from sel.images import fingerprint, image_size, read_bytes, read_image
 
 ROOT = Path(__file__).parents[1]
 tfds.disable_progress_bar()

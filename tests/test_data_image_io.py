@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from sel.data import image_size, list_images, read_image, read_images, write_png
 from sel.errors import UserError
+from sel.images import image_size, list_images, read_image, read_images, write_png
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
 UPRIGHT = {

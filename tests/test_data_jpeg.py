@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn, idctn
 
-from sel.data import jpeg
+from sel.camera import jpeg
 
 # Compiled fast rather than well.
 OPTIONS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2xyz, xyz2rgb
 
-from sel.data import darken, jpeg, linear_to_srgb, sample_camera, srgb_to_linear
+from sel.camera import darken, jpeg, linear_to_srgb, sample_camera, srgb_to_linear
 
 # Compiled fast rather than well.
 OPTIONS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 from programs import make_pairs
 
-from sel.data import find_pairs, image_size, list_images, load_pairs, write_png
+from sel.data import find_pairs, load_pairs
 from sel.errors import UserError
+from sel.images import image_size, list_images, write_png
 
 
 def _write(root, side: str, name: str, level: int = 0, shape: tuple[int, int] = (4, 6)) -> None:

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
-from sel.data.metadata import Metadata, add_png_chunks
-from sel.data.photographs import Photograph, read_photograph, write_photograph
 from sel.errors import UserError
+from sel.images.metadata import Metadata, add_png_chunks
+from sel.images.photographs import Photograph, read_photograph, write_photograph
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (20, 31, 3), dtype=np.uint8)

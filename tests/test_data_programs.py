@@ -10,8 +10,8 @@ from PIL import Image
 from programs import TINY_L1, assert_one_line
 from test_data_scenes import scene
 
-from experiments.data import RECORD, read_record, write_record
 from sel.data import Pair
+from sel.training.images_seen import RECORD, read_record, write_record
 
 LEFT_OUT = ("config=", "darkenings", "validation_size")
 SMALL = [change for change in TINY_L1 if not any(word in change for word in LEFT_OUT)]

@@ -5,8 +5,9 @@ import importlib.metadata
 import numpy as np
 import pytest
 
-from sel.data import image_size, sample_pairs, samples
+from sel.data import sample_pairs, samples
 from sel.errors import UserError
+from sel.images import image_size
 
 
 @pytest.fixture(scope="module")

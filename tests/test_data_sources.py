@@ -8,20 +8,11 @@ import pytest
 from downloads import LAYOUTS, build, hostile, levels_of, refused, zipped
 from programs import photograph
 
-from sel.data import (
-    DATASETS,
-    find_dataset,
-    find_pairs,
-    fingerprint,
-    image_size,
-    load_pairs,
-    read_bytes,
-    read_image,
-    read_images,
-)
+from sel.data import DATASETS, find_dataset, find_pairs, load_pairs
 from sel.data.pairs import scene_key
 from sel.data.sources import split_images
-from sel.data.storage import ZipMember, image_tree
+from sel.images import fingerprint, image_size, read_bytes, read_image, read_images
+from sel.images.storage import ZipMember, image_tree
 
 
 @pytest.mark.parametrize("route", ["folder", "above", "zip", "nested zip", "zip in folder"])

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from programs import assert_one_line, photograph, snapshot
 
-from experiments.jobs import plan
-from experiments.restorer import turned, turned_back
-from experiments.waiting import shown
-from sel.data.metadata import Metadata
-from sel.data.photographs import Photograph, read_photograph, write_photograph
+from sel.cli.jobs import plan
+from sel.cli.waiting import shown
 from sel.errors import UserError
+from sel.images.metadata import Metadata
+from sel.images.photographs import Photograph, read_photograph, write_photograph
+from sel.restorer import turned, turned_back
 
 
 def test_repeats_itself_and_overwrites_only_when_told(shell, trained, tmp_path):

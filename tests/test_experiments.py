@@ -13,9 +13,9 @@ from PIL import Image
 from programs import ROOT, TINY, TINY_L1, assert_one_line, photograph, snapshot
 from rich.console import Console
 
-import experiments.console
-from experiments.config import load_config
-from experiments.console import StepProgress
+import sel.cli.console
+from experiments.run.config import load_config
+from sel.cli.console import StepProgress
 from sel.errors import UserError
 from sel.training import find_checkpoint, latest_step, read_params
 
@@ -140,8 +140,8 @@ def test_values_are_changed_by_key_and_keep_their_types():
 def test_progress_shows_loss_speed_and_time_left(monkeypatch, terminal):
     clock, buffer = iter(range(0, 10_000, 20)), io.StringIO()
     console = Console(file=buffer, force_terminal=terminal, width=100, markup=False)
-    monkeypatch.setattr(experiments.console, "console", console)
-    monkeypatch.setattr(experiments.console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sel.cli.console, "console", console)
+    monkeypatch.setattr(sel.cli.console.time, "monotonic", lambda: next(clock))
     with StepProgress(400) as progress:
         for step in (101, 102, 103):  # resumed at 100; 20 seconds each
             progress(step, {"loss": step / 1000, "gradient_norm": 1.0})

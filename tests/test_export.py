@@ -12,7 +12,7 @@ import pytest
 from programs import assert_one_line, snapshot
 
 from experiments.export import symbolic_sides
-from experiments.restorer import Restorer
+from sel.restorer import Restorer
 from sel.training import Section
 
 pytestmark = pytest.mark.usefixtures("compile_little")

@@ -9,7 +9,7 @@ import pytest
 from programs import ROOT, TINY_L1, assert_one_line, snapshot
 from tiny_runs import CONFIG, PAIRS, UNET, assert_same, configured, run
 
-from experiments.config import load_config
+from experiments.run.config import load_config
 from sel.errors import UserError
 from sel.models import ConditionalNAFNet, ConditionalUNet
 from sel.training import (

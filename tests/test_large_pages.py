@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.large_pages import _library_can_ask
+from sel.cli.large_pages import _library_can_ask
 
 ROOT = Path(__file__).parents[1]
 KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -13,7 +13,7 @@ KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from experiments.large_pages import use_large_pages
+from sel.cli.large_pages import use_large_pages
 print("begun", flush=True)
 use_large_pages("program", *map(Path, os.environ.get("KERNEL", "").split()))
 pages = bytearray(b"x") * 2**26
@@ -101,12 +101,22 @@ def test_memory_comes_in_large_pages(tmp_path):
     assert asked > without + 8  # of 64 MiB, as many as the kernel has
 
 
-PROGRAMS = [f"experiments.{name}" for name in ("train", "evaluate", "enhance", "app")]
-
-
-@pytest.mark.parametrize("name", [*PROGRAMS, "benchmarks.step", "benchmarks.enhance"])
+@pytest.mark.parametrize("name", ["experiments.train", "benchmarks.step", "benchmarks.enhance"])
 def test_programs_that_compute_ask_before_jax_is_imported(name):
     source = (ROOT / f"{name.replace('.', '/')}.py").read_text()
     call = f'use_large_pages("{name}")'
     assert call in source
     assert source.index(call) < source.index("import jax")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "enhance", "app"])
+def test_commands_ask_before_jax_is_imported(name):
+    assert f'run_program("{name}", started_as="experiments.{name}")' in (ROOT / f"experiments/{name}.py").read_text()
+    script = f"""
+import sys
+from sel.cli import dispatch
+dispatch.use_large_pages = lambda started_as: sys.exit(f"{{started_as}} {{'jax' in sys.modules}}")
+dispatch.run_program({name!r}, started_as="here")
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.strip() == "here False"

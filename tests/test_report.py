@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.pictures import error_picture, reduced, write_comparison
-from experiments.report import Gallery, summary_table
-from experiments.scoring import SCORES, possible_scores, row_file, score_image, summarize, write_text
+from sel.cli.tables import summary_table
 from sel.errors import UserError
+from sel.files import write_text
+from sel.scoring.pictures import error_picture, reduced, write_comparison
+from sel.scoring.report import Gallery
+from sel.scoring.scores import SCORES, possible_scores, row_file, score_image, summarize
 
 PSNR, NIQE = SCORES[0], SCORES[-1]
 IMAGE = np.zeros((4, 5, 3), np.uint8)

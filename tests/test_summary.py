@@ -8,7 +8,7 @@ import pytest
 from programs import assert_one_line
 from tiny_runs import UNET, configured
 
-from experiments.summary import count_flops, network_flops, saved_bytes, size, summarize
+from experiments.run.summary import count_flops, network_flops, saved_bytes, size, summarize
 from sel.models import ConditionalNAFNet
 from sel.training import build_parts
 from sel.training.state import init_params

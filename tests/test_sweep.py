@@ -15,8 +15,8 @@ from programs import ROOT, TINY, assert_one_line
 
 from configs.sweeps.space import grid
 from experiments import sweep, trials
-from experiments.sweep_report import result_table, results, write_csv, write_plot
-from experiments.trials import record
+from experiments.sweeps.report import result_table, results, write_csv, write_plot
+from experiments.sweeps.trials import record
 from sel.errors import UserError
 
 

@@ -10,8 +10,8 @@ import pytest
 from fake_trials import alive, make_trial, runs, wait_for
 from programs import ROOT
 
-from experiments.launchers import environments, launch_local, launch_slurm
-from experiments.trials import Outcome, is_done, read_outcome, read_scores, record, start
+from experiments.sweeps.launchers import environments, launch_local, launch_slurm
+from experiments.sweeps.trials import Outcome, is_done, read_outcome, read_scores, record, start
 from sel.errors import UserError
 
 
@@ -52,7 +52,7 @@ def test_more_retries_open_a_failed_trial_again(tmp_path):
 
 def test_a_trial_ends_with_the_process_that_started_it_and_may_save_its_state(tmp_path):
     trial = make_trial(tmp_path, 0, "hang")
-    script = f"import time; from experiments.trials import Trial, start; start({trial!r}); time.sleep(600)"
+    script = f"import time; from experiments.sweeps.trials import Trial, start; start({trial!r}); time.sleep(600)"
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
     wait_for(lambda: (Path(trial.folder) / "metrics.jsonl").exists())
     child = int(Path(trial.folder, "runs.txt").read_text().split()[1])
@@ -86,8 +86,8 @@ def test_only_one_process_at_a_time_works_in_a_folder(tmp_path):
 def test_a_killed_sweep_goes_on_and_runs_nothing_twice(tmp_path):
     made = [make_trial(tmp_path, i, "hang" if i == 1 else "fine") for i in range(3)]
     script = f"""
-from experiments.launchers import launch_local
-from experiments.trials import Trial, is_done
+from experiments.sweeps.launchers import launch_local
+from experiments.sweeps.trials import Trial, is_done
 trials = [trial for trial in {made!r} if not is_done(trial, 1)]
 launch_local(trials, lambda *_: None, retries=1, parallel=1)
 """
@@ -125,7 +125,7 @@ def test_submitit_runs_retries_and_records(tmp_path):
 
 
 def launch_on_ray(made, root, **options):
-    from experiments.launch_ray import launch_ray
+    from experiments.sweeps.launch_ray import launch_ray
 
     told = []
     common = {"retries": 1, "parallel": 2, "address": "", "resources": {"CPU": 1.0}, "grace_steps": 0}
@@ -140,7 +140,7 @@ def test_ray_runs_eight_trials_of_which_one_crashes_and_one_is_killed(tmp_path):
     made = [make_trial(tmp_path, i, kind, score=i, seconds=0.5) for i, kind in enumerate(kinds)]
     script = f"""
 from pathlib import Path
-from experiments.trials import Trial
+from experiments.sweeps.trials import Trial
 from test_sweep_launchers import launch_on_ray
 launch_on_ray({made!r}, Path({str(tmp_path)!r}))
 """

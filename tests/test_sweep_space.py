@@ -11,8 +11,8 @@ from programs import ROOT
 
 from configs.sweeps.space import choice, crossed, grid, integers, log_uniform, sampled, uniform, zipped
 from experiments import sweep
-from experiments.config import load_config
-from experiments.trials import flag, trial_name
+from experiments.run.config import load_config
+from experiments.sweeps.trials import flag, trial_name
 from sel.training.build import build_objective
 
 

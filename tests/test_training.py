@@ -99,7 +99,7 @@ def test_the_loss_goes_down(tmp_path, loss):
 FAILING_WRITE = """
 import sys, time
 from pathlib import Path
-from experiments.console import run
+from sel.cli.console import run
 from sel.training import train
 from tiny_runs import PAIRS, configured
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_runs import CONFIG, ENTROPY, UNET, assert_same, configured, interrupted, run
 
-from experiments.config import load_config
+from experiments.run.config import load_config
 from sel.errors import UserError
 from sel.training import build_parts, build_restore, sampler_steps
 

@@ -7,7 +7,7 @@ from programs import ROOT
 from tiny_runs import configured
 
 from configs.default import get_config as get_default
-from experiments.config import load_config
+from experiments.run.config import load_config
 from sel.errors import UserError
 from sel.training import build_parts, check_keys, differences, from_json
 from sel.training.keys import ALWAYS, EARLIER, brought_up_to_date, choices, keys_read, unread

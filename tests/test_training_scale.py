@@ -22,7 +22,7 @@ from pathlib import Path
 import jax
 if "PROCESS" in os.environ:
     jax.distributed.initialize("localhost:" + os.environ["PORT"], 2, int(os.environ["PROCESS"]))
-from experiments.stopping import StopSignals
+from experiments.run.stopping import StopSignals
 from sel.training import Stopped, sharding, train
 from tiny_runs import PAIRS, configured
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from programs import photograph
 
-from experiments.restorer import Restorer
-from experiments.visits import Model, Visits, accept, enhance
-from sel.data.photographs import read_photograph
+from sel.cli.visits import Model, Visits, accept, enhance
 from sel.errors import UserError
+from sel.images.photographs import read_photograph
+from sel.restorer import Restorer
 
 pytestmark = pytest.mark.usefixtures("compile_little")
 

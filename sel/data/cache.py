@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from sel.data.image_io import RGB, Progress
-from sel.data.storage import ImageSource, Report, fingerprint
 from sel.errors import UserError
+from sel.images.image_io import RGB, Progress
+from sel.images.storage import ImageSource, Report, fingerprint
 
 MAX_BYTES = 50 * 2**30
 

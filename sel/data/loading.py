@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sel.data.cache import MAX_BYTES, Recipe, cached_images, known_state
-from sel.data.image_io import Progress, image_size, read_image
 from sel.data.pairs import Pair, PairPaths, join_images
-from sel.data.storage import ImageSource, Report
+from sel.images.image_io import Progress, image_size, read_image
+from sel.images.storage import ImageSource, Report
 
 
 def cached_pairs(

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from sel.data.image_io import Progress, image_size, list_images, natural_order, read_image, read_images
-from sel.data.storage import ImageSource, Record, Report, refuse
 from sel.errors import UserError
+from sel.images.image_io import Progress, image_size, list_images, natural_order, read_image, read_images
+from sel.images.storage import ImageSource, Record, Report, refuse
 
 # What the two folders of a set are called, in lower case; the first is this project's own name.
 LOW = ("low", "input", "inp", "lq", "dark", "low-light", "low_light", "lowlight")

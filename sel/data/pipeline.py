@@ -12,8 +12,8 @@ import numpy as np
 
 from sel.data.augment import cut, draw_crops, smallest_side
 from sel.data.pairs import Pair
-from sel.data.storage import Report, refuse
 from sel.errors import UserError
+from sel.images.storage import Report, refuse
 
 # Images as UInt8[b s s 3], and the numbers of their pairs.
 Batch = dict[str, np.ndarray]

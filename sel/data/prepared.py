@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sel.data.pairs import PairPaths
-from sel.data.storage import Record
 from sel.errors import UserError
+from sel.images.storage import Record
 
 INFO, IDS = "dataset_info.json", "metadata.json"
 

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from sel.data.image_io import RGB, read_image
-from sel.data.lowlight import darken
+from sel.camera.lowlight import darken
 from sel.data.pairs import Pair
 from sel.errors import UserError
+from sel.images.image_io import RGB, read_image
 
 TRAINING = ("astronaut.png", "motorcycle_left.png", "rocket.jpg")
 VALIDATION = ("chelsea.png", "coffee.png")

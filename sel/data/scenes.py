@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.sparse.csgraph import connected_components
 
-from sel.data.image_io import RGB
 from sel.errors import UserError
+from sel.images.image_io import RGB
 
 # Of any size: the images of a list need not be as large as one another.
 Picture = UInt8[np.ndarray, "_ _ 3"]

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from sel.data.pairs import HIGH, LOW, Named, PairPaths, agreed_names, find_pairs, match_pairs, scene_key, several
 from sel.data.prepared import find_prepared, prepared_pairs
-from sel.data.storage import ImageSource, Report, image_tree
 from sel.errors import UserError
+from sel.images.storage import ImageSource, Report, image_tree
 
 _LOW, _HIGH = "|".join(map(re.escape, LOW)), "|".join(map(re.escape, HIGH))
 

@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, UInt8
 from PIL import Image
 
+from sel.camera.lowlight import darken, sample_camera
 from sel.data.cache import MAX_BYTES, Recipe, cached_images, known_state
-from sel.data.image_io import RGB, Progress, image_size, natural_order, read_image
-from sel.data.lowlight import darken, sample_camera
 from sel.data.pairs import Pair
-from sel.data.storage import ImageSource, Report, image_tree
 from sel.errors import UserError
+from sel.images.image_io import RGB, Progress, image_size, natural_order, read_image
+from sel.images.storage import ImageSource, Report, image_tree
 
 # Sizes are rounded up to multiples of this before JAX sees them: it compiles for each anew.
 _TILE = 128

@@ -1,6 +1,7 @@
 """Reading and writing PyTorch weight files. PyTorch itself is optional: it is imported when a file is touched."""
 
 import importlib
+import io
 import os
 import pickle
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sel.errors import UserError
+from sel.files import write_whole
 from sel.interop.torch_weights import Network, Params, network_from_torch, network_to_torch
 
 # Where training programs put the state dict, the averaged one first.
@@ -70,12 +72,9 @@ def save_torch_checkpoint(path: str | os.PathLike[str], network: Network, params
     if not path.parent.is_dir():
         raise UserError(f"{path}: no such folder {path.parent}")
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in network_to_torch(network, params).items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        torch.save(tensors, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    torch.save(tensors, content)
+    write_whole(path, content.getvalue())
 
 
 def _torch() -> Any:

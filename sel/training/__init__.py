@@ -11,6 +11,7 @@ from sel.training.checkpoint import (
 )
 from sel.training.config import Section, differences, from_json
 from sel.training.fine_tuning import find_init
+from sel.training.images_seen import images_seen, write_record
 from sel.training.keys import check_keys, unread, without_unread
 from sel.training.loop import Stopped, train
 from sel.training.state import TrainState
@@ -29,6 +30,7 @@ __all__ = [
     "find_checkpoint",
     "find_init",
     "from_json",
+    "images_seen",
     "latest_step",
     "model_section",
     "read_config",
@@ -38,4 +40,5 @@ __all__ = [
     "train",
     "unread",
     "without_unread",
+    "write_record",
 ]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 import optax
 
+from sel.files import write_whole
 from sel.training.config import Section
 
 Line = dict[str, Any]
@@ -135,6 +135,4 @@ def _keep_lines(path: Path, last_step: int) -> None:
                 kept.append(line + b"\n")
         except (ValueError, KeyError, TypeError):
             continue
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(b"".join(kept))
-    os.replace(temporary, path)
+    write_whole(path, b"".join(kept))

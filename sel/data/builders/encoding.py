@@ -4,8 +4,8 @@ import io
 
 from PIL import ExifTags, Image
 
-from sel.data.image_io import RGB, read_image
-from sel.data.storage import ImageSource, read_bytes
+from sel.images.image_io import RGB, read_image
+from sel.images.storage import ImageSource, read_bytes
 
 
 def encoded(source: ImageSource) -> tuple[bytes, RGB]:

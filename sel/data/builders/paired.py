@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from sel.data.builders.encoding import encoded
 from sel.data.pairs import PairPaths
 from sel.data.sources import DATASETS, missing_split, split_images, split_pairs
-from sel.data.storage import Report, image_tree, refuse
 from sel.errors import UserError
+from sel.images.storage import Report, image_tree, refuse
 
 # Told of each pair: the split, how many pairs it has, and (height, width), or None for a pair that was left out.
 Observer = Callable[[str, int, tuple[int, int] | None], object]

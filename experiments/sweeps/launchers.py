@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.trials import Outcome, Trial, is_done, read_outcome, record, start
+from experiments.sweeps.trials import Outcome, Trial, is_done, read_outcome, record, start
 from sel.errors import UserError
 
 Report = Callable[[Trial, Outcome], None]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.table import Table
 
-from experiments.pictures import LARGEST_ERROR, error_picture, reduced, write_comparison
-from experiments.scoring import VARIANTS, Row, Score, write_text
+from sel.files import write_text
+from sel.scoring.pictures import LARGEST_ERROR, error_picture, reduced, write_comparison
+from sel.scoring.scores import VARIANTS, Row, Score
 
 # Pixels across a picture, and how many scenes of either end are shown.
 _WIDTH, _SHOWN = 480, 12
@@ -91,17 +91,6 @@ def spread(score: Score, suffix: str, summary: dict[str, dict[str, Any]]) -> str
 def variants_of(scores: Sequence[Score], row: Row) -> list[str]:
     """Suffixes of the scores that there are."""
     return [suffix for suffix in VARIANTS if scores[0].key + suffix in row]
-
-
-def summary_table(scores: Sequence[Score], summary: dict[str, dict[str, Any]], title: str) -> Table:
-    """The means for the terminal."""
-    table = Table(title=title)
-    variants = variants_of(scores, summary)
-    for heading in ("", *(VARIANTS[suffix] for suffix in variants)):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for score in scores:
-        table.add_row(score.heading, *(spread(score, suffix, summary) for suffix in variants))
-    return table
 
 
 def write_report(

@@ -1,29 +1,24 @@
-"""The training and validation pairs that a configuration names, and a record of what a run was trained on."""
+"""The training and validation pairs that a configuration names."""
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
-from experiments.config import PREFIX
-from experiments.console import console, print_problems
-from experiments.scoring import SMALLEST, scorable, write_json
+from experiments.run.config import PREFIX
+from sel.cli.console import console, print_problems
 from sel.data import (
     DATASETS,
     Pair,
     bright_photographs,
     cached_pairs,
-    content_hash,
     find_dataset,
     find_photographs,
-    find_same,
     group_scenes,
     large_enough,
     near_duplicates,
@@ -31,15 +26,13 @@ from sel.data import (
     split_by_scene,
     synthetic_pairs,
 )
-from sel.data.image_io import RGB
 from sel.errors import UserError
-from sel.training import Section, find_checkpoint, latest_step
+from sel.images.image_io import RGB
+from sel.scoring.scores import SMALLEST, scorable
+from sel.training import Section
 
 Sides = tuple[tuple[Pair, ...], tuple[Pair, ...]]
 Options = dict[str, Any]
-
-# Beside the checkpoints of a run.
-RECORD = "training_images.json"
 
 # Of the scenes that are held out, and of the camera that darkens photographs of these: runs with different seeds are
 # compared on the same images.
@@ -70,41 +63,6 @@ def load_data(config: Section) -> Sides:
         return large_enough(training, **sizes, report=report), scorable(validation, report)
     finally:
         print_problems(problems)
-
-
-def write_record(workdir: Path, pairs: Sequence[Pair], init_from: str = "") -> None:
-    """Write which images a run is trained on, those of the run that it began with included."""
-    if jax.process_index() > 0:
-        return
-    if latest_step(workdir):  # it goes on, perhaps without the run that it began with
-        before = read_record(str(workdir))
-    else:
-        origin = read_record(init_from) if init_from else {}
-        before = {f"{name} (of {init_from})": text for name, text in origin.items()}
-    write_json(workdir / RECORD, before | {pair.name: content_hash(pair.x0) for pair in pairs})
-
-
-def read_record(checkpoint: str) -> dict[str, str]:
-    """`content_hash` of the images that a checkpoint was trained on, by name; empty where that is not known."""
-    try:
-        return json.loads((find_checkpoint(checkpoint).absolute().parent.parent / RECORD).read_text())
-    except (OSError, ValueError, UserError):
-        return {}
-
-
-def warn_of_seen(checkpoint: str, pairs: Sequence[Pair]) -> dict[str, str]:
-    """Name the pairs whose reference the checkpoint was trained on; return them with the names of those."""
-    known = read_record(checkpoint)
-    if not known:
-        console.print("Which images this checkpoint was trained on is not recorded: some of these may be among them.")
-    seen = find_same({pair.name: content_hash(pair.x0) for pair in pairs}, known)
-    if seen:
-        names = ", ".join(name if name == other else f"{name} ({other})" for name, other in seen.items())
-        console.print(
-            f"Warning: {len(seen)} of {len(pairs)} images were training images of this checkpoint: {names}. Their "
-            "scores, and the mean with them, say nothing about new images."
-        )
-    return seen
 
 
 def _samples(config: Section, _: Options) -> Sides:

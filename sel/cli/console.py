@@ -10,15 +10,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from absl import app, flags
 from absl import logging as absl_logging
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
-from rich.table import Table
 
-from experiments.compile_cache import keep_compiled
+from sel.cli.compile_cache import keep_compiled
 from sel.errors import UserError
 
 # Names of files are shown as they are, whatever brackets and colons they contain.
@@ -145,21 +144,3 @@ def print_problems(problems: Sequence[UserError]) -> None:
     console.print(f"Left out, {len(problems)} in all:")
     for problem in problems:
         console.print(f"  {' '.join(str(problem).split())}")
-
-
-def score_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """PSNR and SSIM of the dark input and of the result, for each image and in the mean."""
-    table = Table(title=title)
-    table.add_column("image")
-    for column in ("PSNR dark", "PSNR enhanced", "SSIM dark", "SSIM enhanced"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            row["name"],
-            f"{row['psnr_dark']:.2f} dB",
-            f"{row['psnr']:.2f} dB",
-            f"{row['ssim_dark']:.3f}",
-            f"{row['ssim']:.3f}",
-            style="bold" if row["name"] == "mean" else None,
-        )
-    return table

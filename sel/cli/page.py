@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from experiments.visits import Model, Visits, accept, enhance
+from sel.cli.visits import Model, Visits, accept, enhance
 from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 

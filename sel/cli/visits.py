@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from experiments.restorer import Restorer, with_sampler
-from sel.data import image_size
-from sel.data.photographs import Photograph, read_photograph, write_photograph
 from sel.errors import UserError
+from sel.images import image_size
+from sel.images.photographs import Photograph, read_photograph, write_photograph
 from sel.restoration import Report
+from sel.restorer import Restorer, with_sampler
 from sel.training import build_restore, find_checkpoint, read_config, read_params, sampler_steps
 
 # What a browser is shown is at most so many pixels a side; what is downloaded has all of them.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sel.data import write_png
+from sel.images import write_png
 
 # White in a picture of the error.
 LARGEST_ERROR = 128

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from experiments.console import console
+from sel.cli.console import console
 
 
 class Profile:

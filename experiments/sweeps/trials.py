@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from sel.files import write_json
+
+ROOT = Path(__file__).parents[2]
 
 # Of a line of metrics.jsonl on the way, and of the mean in validation.json.
 INTERMEDIATE, FINAL = "validation_psnr", "psnr"
@@ -73,7 +75,7 @@ def start(trial: Trial, environment: Mapping[str, str] | None = None) -> subproc
     """Start or continue a trial. It ends when this process ends, or closes the stdin of the returned one."""
     folder = Path(trial.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    guard = [sys.executable, "-m", "experiments.guard", str(folder / ".lock")]
+    guard = [sys.executable, "-m", "experiments.sweeps.guard", str(folder / ".lock")]
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
             [*guard, *trial.command],
@@ -109,9 +111,7 @@ def record(trial: Trial, state: str, seconds: float) -> Outcome:
     outcome = Outcome(state, before.attempts + 1, round(before.seconds + seconds, 1), error)
     path = Path(trial.folder) / "outcome.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n")
-    os.replace(temporary, path)
+    write_json(path, dataclasses.asdict(outcome))
     return outcome
 
 

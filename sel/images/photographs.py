@@ -19,8 +19,10 @@ import tifffile
 from jaxtyping import Float, UInt8, UInt16
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from sel.data.image_io import opened, quiet, write_whole
-from sel.data.metadata import (
+from sel.errors import UserError
+from sel.files import write_whole
+from sel.images.image_io import opened, quiet
+from sel.images.metadata import (
     Metadata,
     add_png_chunks,
     add_tiff_directories,
@@ -28,7 +30,6 @@ from sel.data.metadata import (
     read_metadata,
     tiff_options,
 )
-from sel.errors import UserError
 
 # They log what they make of odd files; a problem raises.
 for _name in ("imagecodecs", "tifffile"):

@@ -8,7 +8,6 @@ import contextlib
 import io
 import os
 import re
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from sel.data.storage import SUFFIXES, ImageSource, Report, read_bytes
 from sel.errors import UserError
+from sel.files import write_whole
+from sel.images.storage import SUFFIXES, ImageSource, Report, read_bytes
 
 RGB = UInt8[np.ndarray, "h w 3"]
 Progress = Callable[[int, int], object]
@@ -127,27 +127,6 @@ def write_png(
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, format="PNG")
     write_whole(path, content.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it takes its name when complete.
-
-    Args:
-        path: The file to write or replace; its folder exists.
-        content: What it is to hold.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def list_images(folder: str | Path) -> tuple[Path, ...]:

@@ -16,8 +16,8 @@ from typing import Any
 from ray import init, shutdown, tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from experiments.launchers import Report
-from experiments.trials import FINAL, Trial, read_outcome, read_scores, read_validations, record, start, stop
+from experiments.sweeps.launchers import Report
+from experiments.sweeps.trials import FINAL, Trial, read_outcome, read_scores, read_validations, record, start, stop
 
 # Seconds that a trial gets to save its state when it is stopped, and between looks at its files.
 _GRACE, _POLL = 45.0, 0.5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from experiments.console import console
+from sel.cli.console import console
 
 # Seconds between two lines where there is no terminal.
 _QUIET = 15

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sel.data.photographs import FORMATS
-from sel.data.storage import image_tree
 from sel.errors import UserError
+from sel.images.photographs import FORMATS
+from sel.images.storage import image_tree
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sel.data.jpeg import jpeg
+from sel.camera.jpeg import jpeg
 from sel.types import Image
 
 Range = tuple[int | float, int | float]

@@ -6,7 +6,7 @@ from types import FrameType
 import jax
 from jax.experimental import multihost_utils
 
-from experiments.console import console
+from sel.cli.console import console
 
 # That of BSD's sysexits for "try again later": the state is saved, and the same command goes on.
 PREEMPTED = 75

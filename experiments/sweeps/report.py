@@ -1,16 +1,17 @@
 """What a sweep found: a table, the best configuration, a plot."""
 
 import csv
+import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from experiments.trials import FINAL, Trial, read_outcome, read_scores, swept_keys
+from experiments.sweeps.trials import FINAL, Trial, read_outcome, read_scores, swept_keys
+from sel.files import write_text, write_whole
 
 Row = dict[str, Any]
 
@@ -34,12 +35,11 @@ def results(trials: Sequence[Trial]) -> list[Row]:
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
-    os.replace(temporary, path)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]))
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    write_text(path, file.getvalue())
 
 
 def result_table(rows: Sequence[Row], keys: Sequence[str], title: str) -> Table:
@@ -88,10 +88,10 @@ def write_plot(path: Path, rows: Sequence[Row], keys: Sequence[str]) -> None:
             axis.legend(title=other, fontsize="small")
     axes[0][0].set_ylabel("validation PSNR in dB")
     figure.tight_layout()
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
     pyplot.close(figure)
-    os.replace(temporary, path)
+    write_whole(path, picture.getvalue())
 
 
 def _draw(axis: Any, rows: Sequence[Row], scored: Sequence[Row], key: str, label: Any) -> None:

@@ -3,8 +3,6 @@
 import contextlib
 import csv
 import importlib.util
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.restorer import Restorer
 from sel import spatial_entropy_loss
-from sel.data import Pair, Report
+from sel.data import Pair
 from sel.errors import UserError
+from sel.images import Report
 from sel.metrics import make_lpips, match_gt_mean, niqe, psnr, ssim
+from sel.restorer import Restorer
 
 Row = dict[str, Any]
 
@@ -184,42 +183,6 @@ def row_file(path: Path) -> Iterator[Callable[[Row], None]]:
                 file.flush()
 
             yield write
-    except OSError as error:
-        raise UserError(f"{path}: can't be written: {error.strerror}") from None
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder that results go to, and those above it.
-
-    Raises:
-      UserError: if that is not possible.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: this folder can't be made: {error.strerror}") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a file whole or not at all. The PSNR of identical images is infinite, which JSON does not know: null.
-
-    Raises:
-      UserError: if it can't be written.
-    """
-    value = json.loads(json.dumps(value), parse_constant=lambda _: None)
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-      UserError: if it can't be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: can't be written: {error.strerror}") from None
 

@@ -1,0 +1,1 @@
+"""What a training run is made of besides `sel.training`: configuration files, data, progress, signals, traces."""

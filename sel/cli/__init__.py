@@ -1,0 +1,1 @@
+"""The command `sel`: enhance, evaluate, app, export, convert."""

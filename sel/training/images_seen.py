@@ -1,0 +1,41 @@
+"""Which images a model was trained on: a record beside the checkpoints of a run, and a look into it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from sel.data import Pair, content_hash, find_same
+from sel.errors import UserError
+from sel.files import write_json
+from sel.training.checkpoint import find_checkpoint, latest_step
+
+# Beside the checkpoints of a run.
+RECORD = "training_images.json"
+
+
+def write_record(workdir: Path, pairs: Sequence[Pair], init_from: str = "") -> None:
+    """Write which images a run is trained on, those of the run that it began with included."""
+    if jax.process_index() > 0:
+        return
+    if latest_step(workdir):  # it goes on, perhaps without the run that it began with
+        before = read_record(str(workdir))
+    else:
+        origin = read_record(init_from) if init_from else {}
+        before = {f"{name} (of {init_from})": text for name, text in origin.items()}
+    write_json(workdir / RECORD, before | {pair.name: content_hash(pair.x0) for pair in pairs})
+
+
+def read_record(checkpoint: str) -> dict[str, str]:
+    """`content_hash` of the images that a checkpoint was trained on, by name; empty where that is not known."""
+    try:
+        return json.loads((find_checkpoint(checkpoint).absolute().parent.parent / RECORD).read_text())
+    except (OSError, ValueError, UserError):
+        return {}
+
+
+def images_seen(checkpoint: str, pairs: Sequence[Pair]) -> dict[str, str] | None:
+    """The pairs whose reference a checkpoint was trained on, with the names that these had; None if unknown."""
+    known = read_record(checkpoint)
+    return find_same({pair.name: content_hash(pair.x0) for pair in pairs}, known) if known else None

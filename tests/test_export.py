@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from programs import assert_one_line, snapshot
 
-from experiments.export import symbolic_sides
+from sel.cli.export import symbolic_sides
 from sel.restorer import Restorer
 from sel.training import Section
 

@@ -14,7 +14,8 @@ from PIL import Image
 from programs import ROOT, TINY, assert_one_line
 
 from configs.sweeps.space import grid
-from experiments import sweep, trials
+from experiments import sweep
+from experiments.sweeps import trials
 from experiments.sweeps.report import result_table, results, write_csv, write_plot
 from experiments.sweeps.trials import record
 from sel.errors import UserError

@@ -63,7 +63,7 @@ def test_scores_that_are_not_possible_are_named(monkeypatch):
 @pytest.mark.parametrize("score", [PSNR, NIQE])
 def test_the_worst_and_the_best_are_shown(score):
     gallery = Gallery(score)
-    values = np.random.default_rng(0).permutation(100).tolist()
+    values = np.random.default_rng(0).permutation(100).astype(float).tolist()
     for value in [*values, math.nan]:
         gallery.add(f"image {value}", float(value), IMAGE, IMAGE, None)
     order = sorted(values, reverse=not score.higher_is_better)

@@ -40,11 +40,11 @@ def test_a_visit_leaves_nothing_and_touches_no_other(visits, tmp_path):
 
 def test_what_nobody_came_back_for_is_swept(visits, tmp_path, monkeypatch):
     accept(photograph(tmp_path / "a.png"), visits.folder("a"), 1e6)
-    visits.sweep(age=60)
+    visits.sweep(age=60.0)
     assert (visits.folder("a") / "photograph" / "a.png").exists()
     later = os.stat(visits.folder("a")).st_ctime + 120
     monkeypatch.setattr("time.time", lambda: later)
-    visits.sweep(age=60)
+    visits.sweep(age=60.0)
     assert not any((tmp_path / "root").iterdir())
 
 

@@ -190,7 +190,7 @@ def evaluate(
         with row_file(log) as write:
             for scene, seed in with_progress(jobs, "evaluating"):
                 if seed == seeds[0]:
-                    dark = score_image(scores, scene.mu, scene.x0, "_dark")
+                    dark = score_image(scores, scene.mu, scene.x0, suffix="_dark")
                 enhanced = restorers[seed](scene.mu)
                 rows.append({"image": scene.name, "seed": seed, **score_variants(scores, enhanced, scene.x0), **dark})
                 write(rows[-1])

@@ -83,7 +83,7 @@ def possible_scores(shapes: Sequence[tuple[int, ...]], *, reference: bool) -> tu
 
 
 def score_image(
-    scores: Sequence[Score], image: np.ndarray, reference: np.ndarray | None = None, suffix: str = ""
+    scores: Sequence[Score], image: np.ndarray, reference: np.ndarray | None, *, suffix: str = ""
 ) -> dict[str, float]:
     """Score `[h, w, 3]`, 8 bits or float in [0, 1]. NaN where a score is not defined, on small or flat images."""
     values = {}
@@ -101,7 +101,7 @@ def score_variants(scores: Sequence[Score], enhanced: np.ndarray, reference: np.
     row = score_image(scores, enhanced, reference)
     if reference is not None:
         scaled = np.asarray(match_gt_mean(_as_float(enhanced), _as_float(reference)))
-        row |= score_image(scores, scaled, reference, "_gt_mean")
+        row |= score_image(scores, scaled, reference, suffix="_gt_mean")
     return row
 
 

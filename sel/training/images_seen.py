@@ -15,7 +15,7 @@ from sel.training.checkpoint import find_checkpoint, latest_step
 RECORD = "training_images.json"
 
 
-def write_record(workdir: Path, pairs: Sequence[Pair], init_from: str = "") -> None:
+def write_record(workdir: Path, pairs: Sequence[Pair], init_from: str) -> None:
     """Write which images a run is trained on, those of the run that it began with included."""
     if jax.process_index() > 0:
         return

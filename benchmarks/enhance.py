@@ -29,14 +29,13 @@ import numpy as np
 import torch
 
 from benchmarks.nafnet_torch import NAFNet
-from configs.default import get_config
+from experiments.run.config import load_config
 from sel.diffusion import Posterior, Schedule, sampling_times
 from sel.diffusion.noise import noise_field
 from sel.images import write_png
 from sel.interop import network_to_torch
 from sel.restoration import TiledRestore
-from sel.training import build_model, from_json, sampler_steps, save_params
-from sel.training.build import build_schedule
+from sel.training import sampler_steps, save_params
 from sel.training.state import init_params
 
 SIZE = (400, 600)
@@ -77,10 +76,8 @@ class TorchSampler:
 
 def setup(num_steps: int | None) -> tuple[Any, Any, Schedule, Any, int]:
     """Configuration, network, schedule, random parameters of which none is zero, and the steps."""
-    config = from_json(get_config().to_json_best_effort())
-    if num_steps is not None:
-        config["sampler"]["num_steps"] = num_steps
-    module, schedule = build_model(config), build_schedule(config)
+    config = load_config("configs/default.py", [f"--config.sampler.num_steps={num_steps}"] if num_steps else [])
+    module, schedule = config.model, config.diffusion.schedule()
     rng = np.random.default_rng(1)
     params = jax.tree.map(
         lambda p: np.asarray(p + 0.02 * rng.standard_normal(p.shape, np.float32)), init_params(KEY, module=module)

@@ -38,8 +38,8 @@ from benchmarks.nafnet_torch import NAFNet, Step, TorchObjective
 from sel.diffusion import make_schedule
 from sel.interop import network_to_torch
 from sel.models import ConditionalNAFNet
-from sel.objective import Objective, draw_step, make_loss, training_losses
-from sel.training.optimizer import make_average, make_optimizer
+from sel.objective import L1, Objective, draw_step, training_losses
+from sel.training.optimizer import AdamW, Average
 from sel.training.sharding import make_mesh, shard_batch, state_shardings
 from sel.training.state import init_state
 from sel.training.step import make_train_step
@@ -47,8 +47,7 @@ from sel.training.step import make_train_step
 COLUMNS = ("network, batch", "implementation", "ms, least", "ms, median", "CPU ms, least", "against sel, least (CPU)")
 BATCH, CASES = 8, ((16, 64), (16, 128), (32, 64), (32, 128))
 BLOCKS: dict[str, Any] = {"encoder_blocks": (1, 1, 1), "middle_blocks": 1, "decoder_blocks": (1, 1, 1)}
-ADAMW = {"name": "adamw", "b1": 0.9, "b2": 0.99, "weight_decay": 1e-4, "clip_norm": 1.0}
-AVERAGE = {"decay": 0.999, "every": 1, "warmup": "none"}
+AVERAGE = Average(decay=0.999, every=1, warmup="none")
 Run = Callable[[], Any]
 Row = dict[str, str]
 
@@ -56,7 +55,7 @@ Row = dict[str, str]
 @functools.cache
 def objective() -> Objective:
     """l1 on reverse steps. Made late: it starts JAX, and the number of devices must be set before."""
-    return Objective(make_schedule(), make_loss("l1"))
+    return Objective(schedule=make_schedule(), loss_fn=L1())
 
 
 def images(size: int) -> dict[str, np.ndarray]:
@@ -115,14 +114,14 @@ def compare(module: ConditionalNAFNet, params: Any, size: int, step: Step) -> fl
 
 def sel_step(module: ConditionalNAFNet, size: int) -> Run:
     """The step of `experiments.train`, over all CPU devices."""
-    mesh, optimizer = make_mesh(), make_optimizer(ADAMW, lambda _: 5e-4)
+    mesh, optimizer = make_mesh(), AdamW().transformation(lambda _: 5e-4)
 
     def first_state(key: jax.Array) -> Any:
         return init_state(key, module, optimizer)
 
     shardings = state_shardings(jax.eval_shape(first_state, jax.random.key(0)), mesh)
     state = jax.jit(first_state, out_shardings=shardings)(jax.random.key(0))
-    step = make_train_step(module, objective(), optimizer, make_average(AVERAGE), mesh, shardings)
+    step = make_train_step(module, objective(), optimizer, AVERAGE.update, mesh, shardings)
     batch, key = images(size), jax.random.key(1)
 
     def run() -> None:

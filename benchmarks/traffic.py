@@ -22,16 +22,14 @@ from rich.table import Table
 
 from sel.diffusion import make_schedule
 from sel.models import ConditionalNAFNet
-from sel.objective import Objective, make_loss
-from sel.training.optimizer import make_average, make_optimizer
+from sel.objective import L1, Objective
+from sel.training.optimizer import AdamW, Average
 from sel.training.sharding import AXES, split_batch, state_shardings
 from sel.training.state import init_state
 from sel.training.step import make_train_step
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 BYTES = {"f64": 8, "s64": 8, "u64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "u16": 2, "s8": 1, "u8": 1}
-ADAMW = {"name": "adamw", "b1": 0.9, "b2": 0.99, "weight_decay": 1e-4, "clip_norm": 1.0}
-AVERAGE = {"decay": 0.999, "every": 1, "warmup": "ratio"}
 SMALL: dict[str, Any] = {"width": 32, "encoder_blocks": (1, 1, 1), "middle_blocks": 1, "decoder_blocks": (1, 1, 1)}
 COLUMNS = ("devices", "state", "parameters", "collective", "number", "MB of whole arrays", "sent by a device, MB")
 
@@ -40,15 +38,15 @@ def compiled_step(module: ConditionalNAFNet, devices: int, parts: int, batch: in
     """The optimized program of a step for some of the devices, and the number of parameters; nothing is run."""
     grid = np.array(jax.devices()[:devices]).reshape(devices // parts, parts)
     mesh = Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
-    optimizer = make_optimizer(ADAMW, lambda _: 5e-4)
+    optimizer = AdamW().transformation(lambda _: 5e-4)
 
     def first_state(key: jax.Array) -> Any:
         return init_state(key, module, optimizer)
 
     state = jax.eval_shape(first_state, jax.random.key(0))
     shardings = state_shardings(state, mesh)
-    objective = Objective(make_schedule(), make_loss("l1"))
-    jitted: Any = make_train_step(module, objective, optimizer, make_average(AVERAGE), mesh, shardings)
+    objective = Objective(schedule=make_schedule(), loss_fn=L1())
+    jitted: Any = make_train_step(module, objective, optimizer, Average().update, mesh, shardings)
     state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
     image = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8, sharding=split_batch(mesh))
     # What each processor does is of no interest.

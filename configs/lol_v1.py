@@ -21,7 +21,7 @@ def get_config(variant: str = "small") -> ConfigDict:
     config = get_default()
     config.data.name = "lol_v1"
     config.data.train = "train"
-    config.data.validation = "0.1"
+    config.data.validation = 0.1
     if variant == "small":
         return config
     if variant != "full":

@@ -16,5 +16,5 @@ def get_config(variant: str = "small") -> ConfigDict:
     """LOL v1's configuration with other data."""
     config = get_lol_v1(variant)
     config.data.name = "lsrw"
-    config.data.validation = "0.05"
+    config.data.validation = 0.05
     return config

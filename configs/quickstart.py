@@ -12,18 +12,13 @@ from configs.default import get_config as get_default
 
 def get_config() -> ConfigDict:
     """A network of 0.3 M parameters on 64 x 64 crops."""
-    config = get_default()
+    config = get_default(data="samples")
     config.num_steps = 400
     config.model.width = 16
     config.loss.num_bins = 16
     config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup_steps = 30
     config.ema.decay = 0.99
-    config.data = ConfigDict()
-    config.data.name = "samples"
     config.data.crop_size = 64
-    config.data.resize_chance = 0.0
-    config.data.darkenings = 8
-    config.data.validation_size = 256  # validation photographs are reduced to this length of their longer side
     config.checkpoint.every = 200
     return config

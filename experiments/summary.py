@@ -1,21 +1,27 @@
 """What a run will ask of its devices, worked out from shapes alone: parameters, operations and memory.
 
     python -m experiments.summary --config=configs/published.py --devices=2 --config.compute.parameter_shards=2
+    python -m experiments.summary --keys
 
 Nothing is allocated or compiled: the 288 M parameters of `configs/published.py` need no more than a laptop. `train`
-prints the same, and what the compiler counts once it is done.
+prints the same, and what the compiler counts once it is done. With --keys: every key of the configuration, its default,
+what it may be and what it means, which is docs/configuration.md.
 """
 
 import jax
 from absl import flags
 
 from experiments.run.config import PREFIX, load_config
+from experiments.run.reference import reference
 from experiments.run.summary import print_summary, summarize
-from sel.cli.console import require, run
+from sel.cli.console import run
 
 
 def main(changes: list[str]) -> None:
-    """Print the summary of a configuration."""
+    """Print the summary of a configuration, or the keys that there are."""
+    if flags.FLAGS.keys:
+        print(reference(), end="")
+        return
     # Devices are counted, not used: the processor can play any number of them.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", flags.FLAGS.devices)
@@ -25,5 +31,10 @@ def main(changes: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("config", "", "Configuration file, FILE or FILE:VARIANT.")
     flags.DEFINE_integer("devices", 1, "Devices that are to share a step.", lower_bound=1)
-    require("config")
+    flags.DEFINE_bool("keys", False, "Print every key of the configuration, and nothing else.")
+    flags.register_multi_flags_validator(
+        ["config", "keys"],
+        lambda given: bool(given["config"]) != given["keys"],
+        message="--config or --keys is required, and not both; --help explains them",
+    )
     run(main, prefix=PREFIX)

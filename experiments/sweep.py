@@ -120,16 +120,19 @@ def make_trials(spaces: Sequence[dict[str, Any]], config: str, changes: Sequence
     """A trial for each set of changes.
 
     Raises:
-      UserError: if the configuration lacks a key, or a value has another type.
+      UserError: if a key or a value of one is refused.
     """
     trials = []
     for index, space in enumerate(spaces):
         arguments = [*changes, *(flag(key, value) for key, value in space.items())]
-        loaded = load_config(config, arguments)
         name = trial_name(index, space)
+        try:
+            loaded = load_config(config, arguments)
+        except UserError as error:
+            raise UserError(f"trial {name}: {error}") from error
         folder = str(workdir / "trials" / name)
         command = (sys.executable, "-m", "experiments.train", f"--config={config}", f"--workdir={folder}", *arguments)
-        trials.append(Trial(name, space, folder, command, loaded["num_steps"], bool(loaded["validate_every"])))
+        trials.append(Trial(name, space, folder, command, loaded.num_steps, bool(loaded.validate_every)))
     return trials
 
 

@@ -35,20 +35,20 @@ from experiments.run.processes import is_distributed, join_processes
 from experiments.run.profiling import Profile
 from experiments.run.stopping import StopSignals
 from experiments.run.summary import print_compiled, print_summary, summarize
+from sel.choices import differences, name_of, to_dict
 from sel.cli.console import StepProgress, console, fail, require, run, with_progress
 from sel.cli.tables import score_table
 from sel.data import Pair
-from sel.errors import UserError
 from sel.files import write_json
+from sel.objective import LOSSES
 from sel.restorer import Restorer
 from sel.scoring.pictures import comparison, write_comparison
 from sel.scoring.scores import mean_row, score_pairs
 from sel.training import (
-    Section,
+    Config,
     Stopped,
     build_parts,
     build_restore,
-    differences,
     find_init,
     latest_step,
     read_config,
@@ -81,9 +81,7 @@ def main(changes: list[str]) -> None:
     training, validation = load_data(config)
     announce(config, workdir, f"{len(training)} training and {len(validation)} validation pairs", origin)
     print_summary(summarize(config))
-    # Where decoded images lie is no part of a run: it may go on elsewhere.
-    config["data"] = Section({key: value for key, value in config["data"].items() if not key.startswith("cache_")})
-    record = functools.cache(functools.partial(write_record, workdir, training, config.get("init_from", "")))
+    record = functools.cache(functools.partial(write_record, workdir, training, config.init_from))
     board, profile = Board(workdir / "tensorboard"), Profile(workdir / "profile", enabled=_PROFILE.value)
 
     def report(step: int, metrics: dict[str, float]) -> None:
@@ -99,7 +97,7 @@ def main(changes: list[str]) -> None:
 
     try:
         with board:
-            with StopSignals() as signals, StepProgress(config["num_steps"]) as progress, profile:
+            with StopSignals() as signals, StepProgress(config.num_steps) as progress, profile:
                 state = train(
                     config,
                     workdir,
@@ -114,7 +112,7 @@ def main(changes: list[str]) -> None:
                 )
             if speaks:
                 shown = validate(Restorer(restore, jax.device_get(state.average)), validation, workdir)
-                show(board, config["num_steps"], shown)
+                show(board, config.num_steps, shown)
         multihost_utils.sync_global_devices("validated")
     except Stopped as stopped:
         fail(f"interrupted; the same command goes on from step {stopped.step}", signals.status)
@@ -128,17 +126,12 @@ def main(changes: list[str]) -> None:
     )
 
 
-def spread_over_cores(config: Section) -> None:
+def spread_over_cores(config: Config) -> None:
     """On a CPU, let the cores share the batch: a fourth more steps than with one device that all cores work for.
 
     Processes that are joined to one run get one device each, if nothing else is said: they are meant to be many.
-
-    Raises:
-      UserError: if `config.compute.cpu_devices` is no number of devices.
     """
-    count, share = config["compute"]["cpu_devices"], config["batch_size"] // max(config["compute"]["accumulate"], 1)
-    if not isinstance(count, int) or count < 0:
-        raise UserError(f"config.compute.cpu_devices must be a whole number, 0 for one per core, found {count!r}")
+    count, share = config.compute.cpu_devices, config.batch_size // config.compute.accumulate
     if "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -147,16 +140,16 @@ def spread_over_cores(config: Section) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def announce(config: Section, workdir: Path, pairs: str, origin: Path | None) -> None:
+def announce(config: Config, workdir: Path, pairs: str, origin: Path | None) -> None:
     """Print what will be done, on what, and from where."""
     devices = f"{jax.device_count()} {jax.default_backend().upper()} device{'s' if jax.device_count() > 1 else ''}"
-    console.print(f"{pairs}; {devices}; loss {config['loss']['name']}")
+    console.print(f"{pairs}; {devices}; loss {name_of(LOSSES, config.loss)}")
     if latest_step(workdir):
         console.print(f"{workdir} holds this run up to step {latest_step(workdir)}")
     if origin:
         console.print(f"parameters begin as those of {origin}")
-        stored = read_config(origin)["diffusion"]
-        for difference in differences(stored, config["diffusion"], section="config.diffusion"):
+        stored = to_dict(read_config(origin).diffusion)
+        for difference in differences(stored, to_dict(config.diffusion), where="config.diffusion"):
             console.print(f"note: {difference} here, which they have yet to learn")
 
 

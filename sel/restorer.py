@@ -10,7 +10,7 @@ import numpy as np
 from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 from sel.restoration import Report, TiledRestore
-from sel.training import Section, build_restore, find_checkpoint, read_config, read_params
+from sel.training import ModelConfig, Sampling, build_restore, find_checkpoint, read_config, read_params
 
 
 class Restorer:
@@ -94,22 +94,23 @@ def turned_back(image: np.ndarray, turn: int) -> np.ndarray:
     return np.ascontiguousarray(image[:, ::-1] if turn >= 4 else image)
 
 
-def with_sampler(config: Section, method: str | None, num_steps: int | None) -> Section:
+def with_sampler(config: ModelConfig, method: str | None, num_steps: int | None) -> ModelConfig:
     """The configuration with another sampler; None leaves the configuration's, but another method takes its own steps.
 
     Raises:
-      UserError: there is no such sampler, or there are not as many steps.
+      UserError: if there is no such method, or there are not as many steps.
     """
-    sampler = Section(config["sampler"])
-    if method is not None and method != sampler["method"]:
-        if method not in SAMPLERS:
-            raise UserError(f"the sampler must be one of {', '.join(SAMPLERS)}, found {method!r}")
-        options = [field.name for field in dataclasses.fields(SAMPLERS[method])]
+    sampler = config.sampler
+    if method is not None and method not in SAMPLERS:
+        raise UserError(f"the sampler must be one of {', '.join(SAMPLERS)}, found {method!r}")
+    if method is not None and type(sampler.method) is not SAMPLERS[method]:
+        names = [field.name for field in dataclasses.fields(SAMPLERS[method])]
+        shared = {name: getattr(sampler.method, name) for name in names if hasattr(sampler.method, name)}
         # Steps that are right for one are not for another.
-        sampler = Section(method=method, num_steps=0, **{name: sampler[name] for name in options if name in sampler})
+        sampler = Sampling(method=SAMPLERS[method](**shared), num_steps=0)
     if num_steps is not None:
-        most = config["diffusion"]["num_steps"]
+        most = config.diffusion.num_steps
         if not 1 <= num_steps <= most:
             raise UserError(f"{num_steps} steps: the diffusion of this checkpoint has {most}, and takes 1 to {most}")
-        sampler["num_steps"] = num_steps
-    return Section(config, sampler=sampler)
+        sampler = dataclasses.replace(sampler, num_steps=num_steps)
+    return dataclasses.replace(config, sampler=sampler)

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 from programs import ROOT, TINY_L1, assert_one_line, make_pairs, photograph, snapshot
 
+from sel.diffusion import SAMPLERS, Diffusion, Posterior
 from sel.interop import network_from_torch, save_torch_checkpoint
 from sel.models import ConditionalNAFNet
-from sel.training import build_model, find_checkpoint, read_config, read_params
+from sel.training import Sampling, find_checkpoint, read_config, read_params
 
 GOLDEN = Path(__file__).parent / "golden"
 NETWORKS = ("nafnet", "unet")
@@ -75,11 +76,11 @@ def test_the_checkpoint_is_the_file(shell, weights, tmp_path, name):
     network, params = network_from_torch(published(name))
     checkpoint = find_checkpoint(tmp_path / "model")
     config = read_config(checkpoint)
-    assert build_model(config) == network
+    assert config.model == network
     jax.tree.map(np.testing.assert_array_equal, read_params(checkpoint), params)
     max_sigma, preset = {"nafnet": (50, "low-light"), "unet": (10, "deraining")}[name]
-    assert config["diffusion"] == {"kind": "cosine", "num_steps": 100, "max_sigma": max_sigma / 255, "eps": 0.005}
-    assert config["sampler"] == {"method": "posterior", "num_steps": 100, "clip_x0": None}
+    assert config.diffusion == Diffusion("cosine", 100, max_sigma / 255, 0.005)
+    assert config.sampler == Sampling(method=Posterior(clip_x0=None), num_steps=100)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     for part in (name, f"width {network.width}", f"{count:,} parameters", f"{preset} (assumed", f"{max_sigma}/255"):
         assert part in result.out
@@ -135,8 +136,8 @@ def test_fine_tuning_begins_with_the_published_parameters(shell, weights, tmp_pa
 def test_settings_of_sibling_models(shell, weights, tmp_path, flags, diffusion, method):
     assert shell("convert_torch", weights(), f"--output={tmp_path / 'model'}", *flags).code == 0
     config = read_config(find_checkpoint(tmp_path / "model"))
-    assert config["diffusion"] == {"kind": "cosine", "num_steps": 100, "max_sigma": 50 / 255, "eps": 0.005} | diffusion
-    assert config["sampler"]["method"] == method
+    assert config.diffusion == Diffusion(**{"max_sigma": 50 / 255} | diffusion)
+    assert type(config.sampler.method) is SAMPLERS[method]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_nothing_is_overwritten_unless_told(shell, trained, weights, tmp_path):
     assert_one_line(shell("convert_torch", *arguments), tmp_path / "model", "holds a checkpoint already", "--overwrite")
     assert snapshot(tmp_path / "model") == before
     assert shell("convert_torch", *arguments, "--overwrite", "--max_sigma=30").code == 0
-    assert read_config(find_checkpoint(tmp_path / "model"))["diffusion"]["max_sigma"] == 30 / 255
+    assert read_config(find_checkpoint(tmp_path / "model")).diffusion.max_sigma == 30 / 255
     run = snapshot(trained[0])
     result = shell("convert_torch", arguments[0], f"--output={trained[0]}", "--overwrite")
     assert_one_line(result, trained[0], "holds a training run")
@@ -264,5 +265,5 @@ def test_the_published_size(torch, tmp_path):
     assert "287,965,571 parameters, 1,098.5 MiB" in result.stdout
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     assert peak < 6
-    assert build_model(read_config(find_checkpoint(tmp_path / "m"))) == network
+    assert read_config(find_checkpoint(tmp_path / "m")).model == network
     jax.tree.map(np.testing.assert_array_equal, read_params(find_checkpoint(tmp_path / "m")), params)

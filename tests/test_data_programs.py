@@ -126,7 +126,7 @@ def test_a_folder_of_photographs_is_training_data(shell, tmp_path):
     assert "8 training and 2 validation pairs" in result.out
     assert "broken.png" in result.out
     result = shell("train", *photos, "--config.data.camera.exposure=(0.5,0.1)", f"--workdir={tmp_path / 'run2'}")
-    assert_one_line(result, "config.data: exposure must be")
+    assert_one_line(result, "config.data.camera.exposure must be (least, greatest)")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 from tiny_runs import configured
 
+from sel.choices import setting
 from sel.diffusion import (
     SAMPLERS,
     DpmSolver,
@@ -26,7 +27,7 @@ from sel.diffusion import (
 )
 from sel.diffusion.samplers import as_range
 from sel.restoration import TiledRestore
-from sel.training import build_restore, check_keys, sampler_steps
+from sel.training import build_restore, sampler_steps
 
 pytestmark = pytest.mark.usefixtures("compile_little")
 KEY = jax.random.key(0)
@@ -37,7 +38,7 @@ class Momentum(Sampler):
     """`Ddim` whose clean estimate is a running mean: it remembers the mean and how often it was told."""
 
     few_steps: ClassVar[int | None] = 4
-    decay: float = 0.0
+    decay: float = setting(0.0, at_least=0, below=1, doc="what is kept of the mean")
 
     def start(self, x_t):
         return {"mean": jnp.zeros_like(x_t), "count": jnp.zeros_like(x_t)}
@@ -75,7 +76,6 @@ def test_a_sampler_from_outside_is_one_entry(monkeypatch):
     np.testing.assert_allclose(restore(KEY, {}, np.asarray(mu[0])), np.clip(expected[0], 0, 1), atol=1e-4)
     # In a configuration, whose keys are its fields.
     config = configured({"sampler": {"method": "momentum", "num_steps": 0, "decay": 0.5}})
-    check_keys(config, sections=["sampler"])
     assert sampler_steps(config) == 4
     assert build_restore(config).sampler == Momentum(decay=0.5)
 

@@ -80,7 +80,7 @@ def test_eps_is_what_remains_after_the_last_step(kind, num_steps, eps):
     ],
 )
 def test_bad_arguments_are_named(argument, value):
-    with pytest.raises(ValueError, match=f"{argument}: got {value!r}, expected"):
+    with pytest.raises(ValueError, match=f"{argument} must be .*, found {value!r}"):
         make_schedule(**{argument: value})
 
 

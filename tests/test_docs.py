@@ -4,7 +4,14 @@ import doctest
 import re
 from pathlib import Path
 
+from experiments.run.reference import reference
+
 ROOT = Path(__file__).parents[1]
+
+
+def test_the_page_of_keys_is_up_to_date():
+    """`python -m experiments.summary --keys > docs/configuration.md` writes it."""
+    assert (ROOT / "docs/configuration.md").read_text() == reference()
 
 
 def test_the_example_of_the_loss_page_runs():

@@ -15,9 +15,11 @@ from rich.console import Console
 
 import sel.cli.console
 from experiments.run.config import load_config
+from sel import SpatialEntropyLoss
 from sel.cli.console import StepProgress
+from sel.diffusion import Posterior
 from sel.errors import UserError
-from sel.training import find_checkpoint, latest_step, read_params
+from sel.training import Sampling, find_checkpoint, latest_step, read_params
 
 
 def test_train_leaves_a_model_its_scores_and_pictures(trained):
@@ -121,17 +123,17 @@ def test_help_explains_itself(shell, program):
 
 
 def test_values_are_changed_by_key_and_keep_their_types():
-    changes = ["num_steps=7", "loss.bandwidth=1", "loss.windows=global", "model.encoder_blocks=(1,2)", "data.name=x=y"]
-    changes += ["sampler.clip_x0=None", "loss.implementation=dense", "optimizer.b1=1e-1"]
+    changes = ["num_steps=7", "loss.bandwidth=1", "loss.windows=global", "model.encoder_blocks=(1,2,1)"]
+    changes += ["init_from=x=y", "sampler.clip_x0=None", "loss.implementation=dense", "optimizer.b1=1e-1"]
     config = load_config(str(ROOT / "configs" / "quickstart.py"), [f"--config.{change}" for change in changes])
-    assert config["num_steps"] == 7
-    assert isinstance(config["loss"]["bandwidth"], float)
-    assert config["loss"]["windows"] == "global"
-    assert config["loss"]["implementation"] == "dense"
-    assert config["model"]["encoder_blocks"] == [1, 2]
-    assert config["data"]["name"] == "x=y"
-    assert config["sampler"]["clip_x0"] is None
-    assert config["optimizer"]["b1"] == 0.1
+    assert config.num_steps == 7
+    assert config.loss == SpatialEntropyLoss(
+        bandwidth=1, windows="global", implementation="dense", num_bins=16, value_range=(-0.3, 1.3)
+    )
+    assert config.model.encoder_blocks == (1, 2, 1)
+    assert config.init_from == "x=y"
+    assert config.sampler == Sampling(method=Posterior(clip_x0=None), num_steps=0)
+    assert config.optimizer.b1 == 0.1
     with pytest.raises(UserError, match=r"num_steps=3\.5: .*int"):
         load_config(str(ROOT / "configs" / "quickstart.py"), ["--config.num_steps=3.5"])
 

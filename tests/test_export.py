@@ -12,8 +12,9 @@ import pytest
 from programs import assert_one_line, snapshot
 
 from sel.cli.export import symbolic_sides
+from sel.models import ConditionalNAFNet, ConditionalUNet
 from sel.restorer import Restorer
-from sel.training import Section
+from sel.training import ModelConfig
 
 pytestmark = pytest.mark.usefixtures("compile_little")
 
@@ -74,10 +75,15 @@ def test_exported_sampler_gives_what_the_project_gives(shell, trained, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("model", "multiple"), [({"encoder_blocks": [1] * 5}, 32), ({"encoder_blocks": [1] * 6}, 64), ({"depth": 7}, 128)]
+    ("model", "multiple"),
+    [
+        (ConditionalNAFNet(encoder_blocks=[1] * n, decoder_blocks=[1] * n), multiple)
+        for n, multiple in ((5, 32), (6, 64))
+    ]
+    + [(ConditionalUNet(depth=7), 128)],
 )
 def test_symbolic_sides_are_those_that_the_network_halves_evenly(model, multiple):
-    assert [str(side) for side in symbolic_sides(Section(model=model))] == [f"{multiple}*h", f"{multiple}*w"]
+    assert [str(side) for side in symbolic_sides(ModelConfig(model=model))] == [f"{multiple}*h", f"{multiple}*w"]
 
 
 @pytest.mark.parametrize(

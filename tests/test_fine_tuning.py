@@ -10,14 +10,14 @@ from programs import ROOT, TINY_L1, assert_one_line, snapshot
 from tiny_runs import CONFIG, PAIRS, UNET, assert_same, configured, run
 
 from experiments.run.config import load_config
+from sel.choices import to_dict
 from sel.errors import UserError
 from sel.models import ConditionalNAFNet, ConditionalUNet
 from sel.training import (
-    build_model,
+    ModelConfig,
     build_parts,
     find_checkpoint,
     latest_step,
-    model_section,
     read_params,
     save_params,
     train,
@@ -141,9 +141,8 @@ def test_a_failed_write_keeps_what_was_there(whole, tmp_path, monkeypatch):
 def test_neighbor_weights_are_drawn_in_each_step(tmp_path):
     """t and noise are those of a run without; and a run repeats itself."""
     loss = {"name": "spatial_entropy", "num_bins": 4, "windows": [1], "variant": "published"}
-    config = short({"loss": loss, "num_steps": 2})
-    plain = run(tmp_path / "plain", config)[1]
-    config["loss"]["neighbor_weights"] = "normal"
+    plain = run(tmp_path / "plain", short({"loss": loss, "num_steps": 2}))[1]
+    config = short({"loss": loss | {"neighbor_weights": "normal"}, "num_steps": 2})
     state, drawn = run(tmp_path / "drawn", config)
     assert drawn != plain
     assert drawn == run(tmp_path / "again", config)[1]
@@ -168,17 +167,18 @@ def test_a_unet_trains_and_goes_on(tmp_path):
     ],
 )
 def test_a_configuration_builds_exactly_the_network_it_describes(network):
-    assert build_model(configured({"model": model_section(network)})) == network
+    section = to_dict(ModelConfig(model=network))["model"]
+    assert configured({"model": section}).model == network
 
 
 def test_a_configuration_of_before_builds_as_before():
     assert "norm_epsilon" not in CONFIG["model"]
-    assert build_model(configured()) == ConditionalNAFNet(4, (), 1, ())
+    assert configured().model == ConditionalNAFNet(4, (), 1, ())
 
 
 def test_the_unet_of_the_default_configuration():
     config = load_config(f"{ROOT}/configs/default.py:unet", ["--config.model.width=64", "--config.model.depth=4"])
-    assert build_parts(config).module == ConditionalUNet(64, 4)
+    assert config.model == ConditionalUNet(64, 4)
     with pytest.raises(UserError, match=r"variant of configs/default.py must be nafnet or unet, found 'vit'"):
         load_config(f"{ROOT}/configs/default.py:vit", [])
 
@@ -203,6 +203,8 @@ PUBLISHED = {
         "bandwidth": 0.5,
         "kernel": "logistic",
         "windows": [1, 3, 5],
+        "window_shape": "box",
+        "gray": False,
         "variant": "published",
         "neighbor_weights": "normal",
         "implementation": None,
@@ -228,10 +230,10 @@ PUBLISHED = {
 def test_the_published_training():
     config = load_config(f"{ROOT}/configs/published.py", [])
     for section, values in PUBLISHED.items():
-        assert config[section] == values, section
-    assert (config["data"]["crop_size"], config["data"]["resize_chance"]) == (128, 0.2)
+        assert to_dict(config)[section] == values, section
+    assert (config.data.crop_size, config.data.resize_chance) == (128, 0.2)
     parts = build_parts(config)
-    assert parts.objective.neighbor_weights == "normal"
+    assert set(parts.objective.loss_fn.draw(jax.random.key(0))) == {"neighbor_weights"}
     image, t = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     params = jax.eval_shape(parts.module.init, jax.random.key(0), image, image, t)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 287_965_571

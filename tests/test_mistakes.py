@@ -4,34 +4,50 @@ import os
 import shutil
 
 import pytest
-from programs import TINY, assert_one_line, make_pairs, photograph, snapshot
+from programs import ROOT, TINY, assert_one_line, make_pairs, photograph, snapshot
 
-# What is wrong, and what its line must name.
+from experiments.run.config import load_config
+from sel.errors import UserError
+
+# What is wrong with a configuration, and what the line must name.
 CHANGES = {
-    "--config.los.name=l1": ("configs/quickstart.py", "no such key", "'los'", 'Did you mean "loss"'),
-    "--config.loss.nmae=l1": ("configs/quickstart.py", "no such key", "'nmae'", 'Did you mean "name"'),
-    "--config.loss=l1": ("--config.loss", "after --config.loss.num_bins", "overwrite"),
+    "--config.los.name=l1": ("config.los.name: there is no such key; did you mean loss?",),
+    "--config.loss.nmae=l1": ("config.loss.nmae: there is no such key; did you mean loss.name?",),
+    "--config.loss=l1": ("config.loss is a section with keys of its own, found 'l1'",),
     "--config.loss.name": ("Missing value for flag --config.loss.name",),
-    "--config.=1": ("configs/quickstart.py", "no such key"),
-    "--config.loss.name=l3": ("config.loss", "spatial_entropy, l1, l2", "'l3'"),
-    "--config.loss.divergence=foo": ("config.loss", "hellinger", "'foo'"),
-    "--config.loss.kernel=foo": ("config.loss", "logistic", "'foo'"),
-    "--config.loss.variant=foo": ("config.loss", "corrected", "'foo'"),
-    "--config.loss.windows=foo": ("config.loss", "windows", "'foo'"),
+    "--config.=1": ("config.: there is no such key; there are batch_size",),
+    "--config.loss.name=l3": ("config.loss.name must be", "spatial_entropy, l1, l2", "'l3'"),
+    "--config.loss.divergence=foo": ("config.loss.divergence", "hellinger", "'foo'"),
+    "--config.loss.windows=foo": ("config.loss.windows", "'foo'"),
     "--config.model.name=foo": ("config.model.name", "nafnet", "'foo'"),
     "--config.model.width=wide": ("--config.model.width=wide", "int"),
-    "--config.diffusion.kind=foo": ("config.diffusion", "cosine", "'foo'"),
-    "--config.sampler.method=foo": ("config.sampler", "posterior", "'foo'"),
-    "--config.sampler.clip_x0=(1,0)": ("config.sampler", "clip_x0"),
-    "--config.optimizer.gamma=0.1": ("config.optimizer.gamma", "in vain", "multistep, not by cosine"),
-    "--config.num_steps=0": ("config.num_steps", "at least 1", "0"),
+    "--config.diffusion.kind=foo": ("config.diffusion.kind", "cosine", "'foo'"),
+    "--config.sampler.method=foo": ("config.sampler.method", "posterior", "'foo'"),
+    "--config.sampler.clip_x0=(1,0)": ("config.sampler.clip_x0", "low < high"),
+    "--config.sampler.num_steps=5000": ("config.sampler.num_steps must be at most the 2 steps", "5000"),
+    "--config.optimizer.gamma=0.1": ("config.optimizer.gamma has no effect", "multistep, not by cosine"),
     "--config.num_steps=true": ("config.num_steps=true", "int"),
     "--config.num_steps=None": ("config.num_steps=None", "int"),
-    "--config.compute.cpu_devices=-1": ("config.compute.cpu_devices", "0 for one per core", "-1"),
-    "--config.log_every=0": ("config.log_every", "at least 1", "0"),
+    "--config.compute.cpu_devices=-1": ("config.compute.cpu_devices", "at least 0", "-1"),
     "--config.data.name=foo": ("config.data.name", "pairs", "'foo'"),
     "--config.data.darkenings=0": ("config.data.darkenings", "at least 1"),
     "--config.data.validation_size=3": ("config.data.validation_size", "at least 11"),
+    "--config.data.camera.cast=1": ("config.data.camera.cast has no effect", "photographs, not by samples"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_wrong_value_is_named(change):
+    with pytest.raises(UserError) as caught:
+        load_config(str(ROOT / "configs/quickstart.py"), [*TINY[1:], change])
+    assert "\n" not in str(caught.value)
+    for part in CHANGES[change]:
+        assert part in str(caught.value)
+
+
+# What the program adds to that.
+OPTIONS = {
+    "--config.num_steps=0": ("config.num_steps must be a whole number of at least 1, found 0",),
     "--config.data.validation_size=12": ("chelsea", "8 x 12", "at least 11 x 11"),
     "--config.data.crop_size=4000": ("too small for crops of 4000", "astronaut"),
     "--wrkdir=x": ("wrkdir", "workdir"),
@@ -40,10 +56,10 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", OPTIONS)
 def test_train_names_a_wrong_option(shell, tmp_path, change):
     result = shell("train", *TINY, f"--workdir={tmp_path / 'new'}", change)
-    assert_one_line(result, *CHANGES[change])
+    assert_one_line(result, *OPTIONS[change])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -57,7 +73,7 @@ CONFIGS = {
     "fails": ("def get_config(): return {}['key']", "KeyError: 'key'"),
     "empty": (
         "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()",
-        "no key 'compute'",
+        "config.data.root is empty",
     ),
 }
 

@@ -88,8 +88,8 @@ def test_weights_start_with_variance_one_over_fan_in(new_params):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"encoder_blocks": (2,), "decoder_blocks": (1, 1)}, r"decoder_blocks: got \(1, 1\), expected 1 numbers"),
-        ({"width": 5}, "dim: got 5, expected an even number"),
+        ({"encoder_blocks": (2,), "decoder_blocks": (1, 1)}, "decoder_blocks must be 1 numbers, as encoder_blocks"),
+        ({"width": 5}, "width must be an even number, found 5"),
     ],
 )
 def test_bad_fields_are_named(arguments, message):

@@ -64,5 +64,5 @@ def test_gradients_are_finite_and_reach_the_first_layer():
 
 def test_a_bad_width_is_named():
     image = jnp.zeros((1, 4, 4, 3))
-    with pytest.raises(ValueError, match="dim: got 5, expected an even number"):
+    with pytest.raises(ValueError, match="width must be an even number, found 5"):
         jax.eval_shape(ConditionalUNet(width=5, depth=1).init, jax.random.key(0), image, image, jnp.array([1]))

@@ -8,18 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sel import spatial_entropy_loss
+from sel import SpatialEntropyLoss, spatial_entropy_loss
 from sel.diffusion import make_schedule
 from sel.interop import network_from_torch, network_to_torch
-from sel.objective import Draws, Objective, draw_step, l1_loss, l2_loss, make_loss, training_losses
+from sel.objective import L1, L2, Draws, Objective, draw_step, l1_loss, l2_loss, training_losses
 
 pytestmark = pytest.mark.usefixtures("compile_little")
 GOLDEN = Path(__file__).parent / "golden"
 SCHEDULE = make_schedule()
 LOSSES = {"l1": l1_loss, "l2": l2_loss} | {
-    f"{divergence}_{num_bins}": make_loss(
-        "spatial_entropy", divergence=divergence, num_bins=num_bins, variant="published"
-    )
+    f"{divergence}_{num_bins}": SpatialEntropyLoss(divergence=divergence, num_bins=num_bins, variant="published")
     for divergence in ("relative", "hellinger")
     for num_bins in (8, 16)
 }
@@ -53,7 +51,7 @@ def published(golden):
 
 def objective(golden, noise_fn, loss_fn):
     draws = Draws(golden["t"], golden["noise"])
-    return training_losses(Objective(SCHEDULE, loss_fn), noise_fn, golden["gt"], golden["lq"], draws)
+    return training_losses(Objective(schedule=SCHEDULE, loss_fn=loss_fn), noise_fn, golden["gt"], golden["lq"], draws)
 
 
 def test_state_step_and_optimum_are_the_published_ones(golden, published):
@@ -108,21 +106,19 @@ def test_baseline_losses_are_means_over_each_image():
     np.testing.assert_allclose(l2_loss(a, b), (difference**2).mean((1, 2, 3)), rtol=1e-6)
 
 
-def test_losses_are_chosen_by_name_and_take_their_options():
+def test_losses_are_functions_with_their_options():
     a, b = images(0), images(1)
-    assert (make_loss("l1")(a, b) == l1_loss(a, b)).all()
-    assert (make_loss("l2")(a, b) == l2_loss(a, b)).all()
+    assert (L1()(a, b) == l1_loss(a, b)).all()
+    assert (L2()(a, b) == l2_loss(a, b)).all()
     options = {"divergence": "relative", "num_bins": 5, "windows": (1,), "value_range": (-0.1, 1.2)}
-    got = jax.jit(make_loss("spatial_entropy", **options))(a, b)
+    got = jax.jit(SpatialEntropyLoss(**options))(a, b)
     expected = jax.jit(lambda a, b: spatial_entropy_loss(a, b, **options))(a, b)
     assert got.shape == (3,)
     np.testing.assert_array_equal(got, expected)
-    with pytest.raises(ValueError, match="name must be one of spatial_entropy, l1, l2, mixture, found 'l3'"):
-        make_loss("l3")
 
 
 def test_draws_are_uniform_in_time_and_normal_in_noise():
-    shape, objective = (20_000, 2, 2, 1), Objective(SCHEDULE, l1_loss)
+    shape, objective = (20_000, 2, 2, 1), Objective(schedule=SCHEDULE, loss_fn=l1_loss)
     t, noise, shared = draw_step(jax.random.key(0), objective, shape)
     assert shared == {}
     counts = np.bincount(np.asarray(t), minlength=SCHEDULE.num_steps + 1)
@@ -146,7 +142,9 @@ def test_the_true_noise_nearly_finds_the_optimum():
 
     @jax.jit
     def errors(noise_hat):
-        loss = training_losses(Objective(SCHEDULE, l2_loss), lambda *_: noise_hat, x0, mu, Draws(t, noise))
+        loss = training_losses(
+            Objective(schedule=SCHEDULE, loss_fn=l2_loss), lambda *_: noise_hat, x0, mu, Draws(t, noise)
+        )
         return 255 * jnp.sqrt(loss)
 
     missed = errors(noise)
@@ -159,7 +157,7 @@ def test_each_image_has_its_own_loss():
 
     @jax.jit
     def losses(x0, mu):
-        objective = Objective(SCHEDULE, l2_loss)
+        objective = Objective(schedule=SCHEDULE, loss_fn=l2_loss)
         return training_losses(objective, lambda x_t, mu, t: x_t - mu, x0, mu, Draws(t, noise))
 
     x0, mu = images(5), images(6)

@@ -7,16 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sel import combined_loss
+from sel import SpatialEntropyLoss, combined_loss
 from sel.diffusion import make_schedule, marginal_sample
 from sel.objective import (
+    COMPARED,
+    T_WEIGHTINGS,
+    X0,
     Draws,
+    MinSnr,
+    Mixture,
     Objective,
     clip_from_outside,
     draw_step,
     l1_loss,
     l2_loss,
-    make_loss,
     time_law,
     time_weights,
     training_losses,
@@ -55,7 +59,8 @@ def expected_weights(compare, weighting, cap):
 @pytest.mark.parametrize("compare", ["x_prev", "x0"])
 @pytest.mark.parametrize(("weighting", "cap"), [("none", 5.0), ("noise", 5.0), ("min_snr", 5.0), ("min_snr", 0.1)])
 def test_weights_follow_their_formulas(compare, weighting, cap):
-    objective = Objective(SCHEDULE, l1_loss, compare=compare, t_weighting=weighting, snr_cap=cap)
+    weighted = MinSnr(cap) if weighting == "min_snr" else T_WEIGHTINGS[weighting]()
+    objective = Objective(schedule=SCHEDULE, loss_fn=l1_loss, compare=COMPARED[compare](), t_weighting=weighted)
     weights = time_weights(objective)
     # Tables are rounded once to float32; exp and quotients of them, some roundings more.
     np.testing.assert_allclose(weights, expected_weights(compare, weighting, cap), rtol=1e-5)
@@ -63,11 +68,15 @@ def test_weights_follow_their_formulas(compare, weighting, cap):
 
 
 def test_min_snr_without_a_cap_is_noise_matching():
-    capped, uncapped = (
-        Objective(SCHEDULE, l1_loss, compare="x0", t_weighting=weighting, snr_cap=1e9)
-        for weighting in ("min_snr", "noise")
-    )
+    uncapped = objective_of(compare="x0", t_weighting="noise")
+    capped = Objective(schedule=SCHEDULE, loss_fn=l1_loss, compare=X0(), t_weighting=MinSnr(1e9))
     np.testing.assert_allclose(time_weights(capped), time_weights(uncapped), rtol=1e-6)
+
+
+def objective_of(loss_fn=l1_loss, schedule=SCHEDULE, compare="x_prev", clip_x0=None, t_weighting="none", **options):
+    compared = X0(clip_x0) if compare == "x0" else COMPARED[compare]()
+    choices = {"compare": compared, "t_weighting": T_WEIGHTINGS[t_weighting]()}
+    return Objective(schedule=schedule, loss_fn=loss_fn, **choices, **options)
 
 
 def images(seed, count=T):
@@ -85,7 +94,7 @@ def test_the_clean_estimate_is_compared(clip_x0):
     """Against the formula in float64; the state of float32 is given, its rounding grows with the estimate."""
     x0, mu, draws = batch()
     noise_hat = draws.noise + 0.1 * jax.random.normal(jax.random.key(3), x0.shape)
-    objective = Objective(SCHEDULE, l1_loss, compare="x0", clip_x0=clip_x0)
+    objective = objective_of(compare="x0", clip_x0=clip_x0)
     losses = training_losses(objective, lambda *_: noise_hat, x0, mu, draws)
     x_t = marginal_sample(SCHEDULE, x0, mu, draws.noise, draws.t)
     x_t, mean, noise, clean = (np.asarray(x, np.float64) for x in (x_t, mu, noise_hat, x0))
@@ -97,7 +106,7 @@ def test_the_clean_estimate_is_compared(clip_x0):
 
 def test_the_true_noise_finds_the_clean_image():
     x0, mu, draws = batch()
-    losses = training_losses(Objective(SCHEDULE, l1_loss, compare="x0"), lambda *_: draws.noise, x0, mu, draws)
+    losses = training_losses(objective_of(compare="x0"), lambda *_: draws.noise, x0, mu, draws)
     # The rounding of x_t, 6e-8 of its size, times exp(Theta_t dt), at most 200.
     assert float(losses.max()) < 200 * 3e-7
 
@@ -107,14 +116,14 @@ def test_l1_with_noise_weights_is_noise_matching(compare):
     """The same multiple of |noise_hat - noise| for each t, but for the Euler error of x_prev."""
     x0, mu, draws = batch()
     error = jax.random.normal(jax.random.key(4), x0.shape)
-    objective = Objective(SCHEDULE, l1_loss, compare=compare, t_weighting="noise")
+    objective = objective_of(compare=compare, t_weighting="noise")
     losses = training_losses(objective, lambda *_: draws.noise + error, x0, mu, draws)
     ratio = np.asarray(losses) / np.abs(error).mean((1, 2, 3))
     np.testing.assert_allclose(ratio, 1 / (1 / SLOPES[compare]).mean(), rtol=0.25 if compare == "x_prev" else 1e-3)
 
 
 def test_stratified_times_fill_every_part_and_stand_in_random_order():
-    objective = Objective(SCHEDULE, l1_loss, t_sampling="stratified")
+    objective = objective_of(t_sampling="stratified")
     keys = jax.random.split(jax.random.key(0), 500)
     t = np.asarray(jax.jit(jax.vmap(lambda key: draw_step(key, objective, (10, 1, 1, 1)).t))(keys))
     # One of 1..10, one of 11..20, and so on.
@@ -134,14 +143,14 @@ def test_stratified_times_fill_every_part_and_stand_in_random_order():
 )
 @settings(deadline=None, max_examples=15)
 def test_times_lie_in_their_range_for_any_batch(count, seed, kind):
-    objective = Objective(make_schedule(num_steps=7), l1_loss, t_sampling=kind, t_weighting="noise")
+    objective = objective_of(schedule=make_schedule(num_steps=7), t_sampling=kind, t_weighting="noise")
     t = np.asarray(draw_step(jax.random.key(seed), objective, (count, 1, 1, 1)).t)
     assert ((t >= 1) & (t <= 7)).all()
 
 
 def test_noise_and_neighbour_weights_do_not_depend_on_how_t_is_drawn():
-    options = {"t_weighting": "noise", "neighbor_weights": "dirichlet"}
-    kinds = [Objective(SCHEDULE, l1_loss, t_sampling=kind, **options) for kind in ("uniform", "importance")]
+    loss = SpatialEntropyLoss(neighbor_weights="dirichlet")
+    kinds = [objective_of(loss, t_sampling=kind, t_weighting="noise") for kind in ("uniform", "importance")]
     drawn = [draw_step(jax.random.key(5), objective, (4, 3, 3, 1)) for objective in kinds]
     for other in drawn[1:]:
         np.testing.assert_array_equal(other.noise, drawn[0].noise)
@@ -152,7 +161,7 @@ def test_noise_and_neighbour_weights_do_not_depend_on_how_t_is_drawn():
 @pytest.mark.parametrize("compare", ["x_prev", "x0"])
 def test_importance_changes_the_draws_but_not_the_objective(compare, weighting):
     uniform, drawn = (
-        Objective(SCHEDULE, l2_loss, compare=compare, t_weighting=weighting, t_sampling=kind)
+        objective_of(l2_loss, compare=compare, t_weighting=weighting, t_sampling=kind)
         for kind in ("uniform", "importance")
     )
     weights = expected_weights(compare, weighting, 5.0)
@@ -166,7 +175,7 @@ def test_importance_changes_the_draws_but_not_the_objective(compare, weighting):
     assert np.abs(np.bincount(t, minlength=T + 1)[1:] - law * count).max() <= 2.1
     # P(t) times the loss of t is w_t / T times the plain one: the expectations are the same.
     x0, mu, draws = batch()
-    plain = Objective(SCHEDULE, l2_loss, compare=compare)
+    plain = objective_of(l2_loss, compare=compare)
     plain, scaled = (training_losses(o, lambda *_: 0 * draws.noise, x0, mu, draws) for o in (plain, drawn))
     np.testing.assert_allclose(law * np.asarray(scaled), weights / T * np.asarray(plain), rtol=1e-4)
 
@@ -188,9 +197,7 @@ def test_gradients_of_mixtures_are_finite(compare):
     """Also where the estimate is far outside its range, or the target black."""
     x0, mu = jnp.zeros((3, 8, 8, 3)), jnp.full((3, 8, 8, 3), 0.02)
     draws = Draws(jnp.array([1, 50, 100]), jax.random.normal(jax.random.key(6), x0.shape))
-    objective = Objective(
-        SCHEDULE, make_loss("mixture", **MIXTURE), compare=compare, clip_x0=(0.0, 1.0), t_weighting="min_snr"
-    )
+    objective = objective_of(Mixture(**MIXTURE), compare=compare, clip_x0=(0.0, 1.0), t_weighting="min_snr")
 
     @jax.jit
     @jax.value_and_grad
@@ -206,20 +213,19 @@ def test_gradients_of_mixtures_are_finite(compare):
 
 def test_a_mixture_is_the_combined_loss():
     a, b = images(0, 2), images(1, 2)
-    got = jax.jit(make_loss("mixture", **MIXTURE))(a, b)
+    got = jax.jit(Mixture(**MIXTURE))(a, b)
     np.testing.assert_array_equal(got, jax.jit(lambda a, b: combined_loss(a, b, **MIXTURE))(a, b))
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("make", "message"),
     [
-        ({"compare": "x1"}, "compare must be one of x_prev, x0, found 'x1'"),
-        ({"t_sampling": "x"}, "t_sampling must be one of uniform, stratified, importance, found 'x'"),
-        ({"t_weighting": "x"}, "t_weighting must be one of none, noise, min_snr, found 'x'"),
-        ({"snr_cap": 0.0}, "snr_cap must be above 0, found 0.0"),
-        ({"clip_x0": (1.0, 0.0)}, r"clip_x0 must be \(low, high\) with low < high, or None"),
+        (lambda: objective_of(t_sampling="x"), "t_sampling must be one of uniform, stratified, importance, found 'x'"),
+        (lambda: MinSnr(0.0), "snr_cap must be above 0 and finite, found 0.0"),
+        (lambda: X0((1.0, 0.0)), r"clip_x0 must be \(low, high\) with low < high, or None"),
+        (lambda: Mixture(entropy=0.0, l1=0.0), "a mixture needs a weight above 0"),
     ],
 )
-def test_wrong_choices_are_named(options, message):
+def test_wrong_choices_are_named(make, message):
     with pytest.raises(ValueError, match=message):
-        Objective(SCHEDULE, l1_loss, **options)
+        make()

@@ -81,14 +81,14 @@ def test_the_plot_shows_the_best_and_its_absence_is_told(judged, tmp_path, monke
 
 def test_the_program_trains_compares_and_goes_on(shell, tmp_path):
     file, workdir = tmp_path / "bins.py", tmp_path / "a sweep"
-    file.write_text("def get_sweep():\n    return [{'loss.num_bins': bins} for bins in (4, 0)]\n")
+    file.write_text("def get_sweep():\n    return [{'data.crop_size': size} for size in (16, 4000)]\n")
     quick = [*TINY, "--config.num_steps=4", "--config.validate_every=2"]
     command = ["sweep", f"--sweep={file}", f"--workdir={workdir}", "--parallel=2", "--retries=0", *quick]
     result = shell(*command)
     assert (result.code, result.err) == (0, "")
     assert "2 trials" in result.out
-    assert "001-num_bins=0: failed error: config.loss: num_bins must be a whole number of at least 2" in result.out
-    folder = workdir / "trials" / "000-num_bins=4"
+    assert "001-crop_size=4000: failed error: 3 of 3 pairs are too small for crops of 4000" in result.out
+    folder = workdir / "trials" / "000-crop_size=16"
     mean = json.loads((folder / "validation.json").read_text())[-1]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     scored = [(line["step"], line["validation_psnr"]) for line in lines if "validation_psnr" in line]
@@ -96,7 +96,7 @@ def test_the_program_trains_compares_and_goes_on(shell, tmp_path):
     assert scored[-1] == (4, mean["psnr"])
     assert [step for step, _ in scored] == [2, 4]
     best = json.loads((workdir / "best.json").read_text())
-    assert best["changes"] == {"loss.num_bins": 4}
+    assert best["changes"] == {"data.crop_size": 16}
     assert best["scores"]["psnr"] == mean["psnr"]
     again = shell(*command)
     assert again.code == 0
@@ -108,7 +108,10 @@ def test_the_program_trains_compares_and_goes_on(shell, tmp_path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("def get_sweep():\n    return [{'loss.bins': 4}]\n", "has no such key: 'bins'"),
+        (
+            "def get_sweep():\n    return [{'loss.bins': 4}]\n",
+            "trial 000-bins=4: config.loss.bins: there is no",
+        ),
         ("def get_sweep():\n    return [4]\n", "returns a list of dictionaries"),
         ("def get_sweep():\n    return 1 / 0\n", "ZeroDivisionError"),
         ("", "must define get_sweep()"),

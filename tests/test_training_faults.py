@@ -111,8 +111,7 @@ def test_all_checkpoints_damaged_is_an_error_and_nothing_is_touched(whole, tmp_p
 
 def test_the_best_are_kept_beside_the_newest(tmp_path):
     scores = {1: 10.0, 2: 30.0, 3: np.nan, 4: 20.0, 5: np.inf, 6: 5.0, 7: 25.0, 8: 1.0}
-    config = configured({"num_steps": 8, "validate_every": 1, "checkpoint.every": 8})
-    config["checkpoint"].update(keep=1, keep_best=2)
+    config = configured({"num_steps": 8, "validate_every": 1, "checkpoint": {"every": 8, "keep": 1, "keep_best": 2}})
     train(config, tmp_path, PAIRS, lambda *_: None, validate=lambda step, _: {"validation_psnr": scores[step]})
     assert steps_in(tmp_path) == [2, 5, 8]
     assert find_checkpoint(tmp_path).name == "8"

@@ -1,51 +1,44 @@
-"""A key that somebody sets is read, or it is an error: the table of what reads each key, and the rule."""
+"""A key that somebody sets is read, or it is an error; and each key is defined once, by a field."""
 
+import dataclasses
 import json
 
 import pytest
 from programs import ROOT
-from tiny_runs import configured
+from tiny_runs import configured, written
 
 from configs.default import get_config as get_default
 from experiments.run.config import load_config
+from sel.choices import check, choice, differences, flatten, keys, parse, readers, section, setting, to_dict, unread
 from sel.errors import UserError
-from sel.training import build_parts, check_keys, differences, from_json
-from sel.training.keys import ALWAYS, EARLIER, brought_up_to_date, choices, keys_read, unread
+from sel.training import Config, ModelConfig, from_stored
 
 QUICKSTART = f"{ROOT}/configs/quickstart.py"
-# Only in the configurations that need them.
-ELSEWHERE = {"model": {"depth"}, "data": {"longest_side", "darkenings", "camera", "validation_size"}}
-# Options of the loss that may be added to a configuration.
-OPTIONAL = {"loss": {"window_shape", "gray"}, "sampler": {"num_steps"}}
-
-
-def offered(section):
-    """All keys of a section, whatever is chosen."""
-    read = [names for key, values in choices().items() if key.startswith(f"{section}.") for names in values.values()]
-    return {*ALWAYS[section], *(name for names in read for name in names)}
-
-
-def test_the_default_configuration_offers_every_key_that_is_read():
-    default = from_json(get_default().to_json())
-    assert set(default) == {*ALWAYS, *ALWAYS[""]} - {""}
-    for section in set(ALWAYS) - {""}:
-        missing = offered(section) - set(default[section])
-        assert missing <= ELSEWHERE.get(section, set()) | OPTIONAL.get(section, set()), section
-        assert set(default[section]) <= offered(section), section
-
-
 FILES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "configs").glob("[a-z]*.py"))]
+FILES.remove("configs/config_dict.py")
+
+
+def test_the_default_configuration_holds_every_key_that_it_reads_and_no_other():
+    default = flatten(get_default().to_dict())
+    assert set(default) == set(keys(Config, default))
 
 
 @pytest.mark.parametrize("file", [*FILES, "configs/default.py:unet", "configs/lol_v1.py:full"])
-def test_what_configurations_give_is_read(file):
+def test_configurations_load_and_can_be_written_down(file):
     config = load_config(f"{ROOT}/{file}", [])
-    assert unread(config) == {}
-    for section in set(ALWAYS) - {""}:
-        assert set(config[section]) <= keys_read(config, section)
+    assert parse(Config, json.loads(json.dumps(to_dict(config)))) == config
+    assert not unread(Config, flatten(to_dict(config)))
 
 
-# A choice, and a key that it leaves unread.
+def test_every_key_says_what_it_means_and_may_be():
+    every = list(readers(Config))
+    assert len({key for key, _, _ in every}) >= 80
+    for key, about, _ in every:
+        assert about.doc, key
+        assert "its own kind" not in about.rule, key
+
+
+# A choice, and a key that has no effect with it.
 UNREAD = [
     ("loss.name=l1", "loss.num_bins=16", "config.loss.name spatial_entropy or mixture, not by l1"),
     ("loss.name=l2", "loss.value_range=(0.0, 1.0)", "config.loss.name spatial_entropy or mixture, not by l2"),
@@ -55,53 +48,49 @@ UNREAD = [
     ("optimizer.name=adam", "optimizer.weight_decay=0.1", "config.optimizer.name adamw or lion, not by adam"),
     ("optimizer.schedule=constant", "optimizer.gamma=0.1", "schedule multistep, not by constant"),
     ("optimizer.schedule=multistep", "optimizer.end_learning_rate=0.1", "schedule cosine, not by multistep"),
-    ("sampler.method=ode", "sampler.clip_x0=None", "not by ode"),
+    ("sampler.method=ode", "sampler.clip_x0=None", "posterior or ddim or dpm_solver, not by ode"),
     ("data.name=pairs", "data.darkenings=3", "config.data.name photographs or samples, not by pairs"),
+    ("model.name=unet", "model.middle_blocks=3", "config.model.name nafnet, not by unet"),
 ]
 
 
 @pytest.mark.parametrize(("choice", "key", "reason"), UNREAD)
-def test_a_choice_takes_one_flag_and_what_it_does_not_read_can_not_be_set(choice, key, reason):
+def test_a_choice_takes_one_flag_and_what_has_no_effect_can_not_be_set(choice, key, reason):
     chosen = load_config(QUICKSTART, [f"--config.{choice}"])
     section, name = key.partition("=")[0].split(".")
-    assert name not in chosen[section]
-    check_keys(chosen)
+    assert name not in to_dict(chosen)[section]
     for changes in ([choice, key], [key, choice]):
         with pytest.raises(UserError) as caught:
             load_config(QUICKSTART, [f"--config.{change}" for change in changes])
-        assert str(caught.value).startswith(f"config.{section}.{name} is set in vain: it is read by config.")
+        assert str(caught.value).startswith(f"config.{section}.{name} has no effect: it is read by config.")
         assert str(caught.value).endswith(reason)
+    values = to_dict(chosen)
+    values[section][name] = 1
+    with pytest.raises(UserError, match=f"config.{section}.{name} has no effect"):
+        parse(Config, values)
 
 
-@pytest.mark.parametrize(("choice", "key", "reason"), UNREAD[:7])
-def test_training_refuses_keys_that_nothing_reads(choice, key, reason):
-    """Whoever wrote the configuration, and however."""
-    config = load_config(QUICKSTART, [f"--config.{choice}"])
-    section, name = key.partition("=")[0].split(".")
-    config[section][name] = 1
-    with pytest.raises(UserError, match=f"config.{section}.{name} is set in vain"):
-        build_parts(config)
+def test_another_choice_brings_its_own_defaults():
+    """But what a file sets for the first choice holds for the second, where that has it, too."""
+    config = load_config(QUICKSTART, ["--config.data.name=photographs", "--config.loss.name=mixture"])
+    assert (config.data.validation, config.data.train, config.data.darkenings) == (0.1, "", 4)
+    assert (config.data.crop_size, config.loss.num_bins, config.loss.value_range) == (64, 16, (-0.3, 1.3))
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("optimizer.weight_decays", "config.optimizer.weight_decays: there is no such key; did you mean weight_decay?"),
+        ("optimizer.weight_decays", "config.optimizer.weight_decays: there is no such key; did you mean optimizer.wei"),
         ("ema.xyz", "config.ema.xyz: there is no such key; there are decay, every, warmup"),
         ("learning_rates", "config.learning_rates: there is no such key; there are "),
         ("optimiser", "config.optimiser: there is no such key; did you mean optimizer?"),
-        ("sampler.steps", "config.sampler.steps: there is no such key"),
+        ("sampler.steps", "config.sampler.steps: there is no such key; did you mean sampler.num_steps?"),
     ],
 )
 def test_unknown_keys_are_named(key, message):
     with pytest.raises(UserError) as caught:
-        build_parts(configured({key: 1}))
+        configured({key: 1})
     assert str(caught.value).startswith(message)
-
-
-def test_a_section_that_is_none_is_named():
-    with pytest.raises(UserError, match=r"config.ema is a section with keys of its own, found 3"):
-        build_parts(configured({"ema": 3}))
 
 
 FILE = """
@@ -119,7 +108,8 @@ def get_config():
     [
         ("config.loss.name = 'l1'", None),
         ("config.loss.name = 'l1'; config.loss.num_bins = 32", None),  # its value of before: nothing is set
-        ("config.loss.name = 'l1'; config.loss.num_bins = 16", "config.loss.num_bins is set in vain: .*not by l1"),
+        ("config.loss = type(config)({'name': 'l1'})", None),
+        ("config.loss.name = 'l1'; config.loss.num_bins = 16", "config.loss.num_bins has no effect: .*not by l1"),
         ("config.optimizer.lr = 1.0", "config.optimizer.lr: there is no such key"),
         ("config.ema.foo = None", "config.ema.foo: there is no such key"),
     ],
@@ -128,23 +118,54 @@ def test_the_rule_holds_for_files(tmp_path, change, message):
     path = tmp_path / "mine.py"
     path.write_text(FILE.format(change=change))
     if message is None:
-        assert load_config(str(path), [])["loss"] == {"name": "l1"}
+        assert to_dict(load_config(str(path), []))["loss"] == {"name": "l1"}
     else:
         with pytest.raises(UserError, match=f"--config={path}: {message}"):
             load_config(str(path), [])
 
 
+@pytest.mark.parametrize("fraction", ["0.1", "'0.1'"])
+def test_a_fraction_may_be_a_number(tmp_path, fraction):
+    path = tmp_path / "mine.py"
+    path.write_text(FILE.format(change=f"config.data.validation = {fraction}"))
+    assert load_config(str(path), []).data.fraction == 0.1
+    assert load_config(str(path), ["--config.data.validation=0.2"]).data.validation == 0.2
+    assert load_config(str(path), ["--config.data.validation=val"]).data.fraction is None
+
+
 def test_configurations_of_before_are_those_of_today():
     """Without the keys that there were not, and with ones that were not read."""
-    today = configured({"max_skipped": EARLIER[""]["max_skipped"]})
-    before = json.loads(json.dumps(today))
-    for section, values in EARLIER.items():
-        for name in values:
-            del (before[section] if section else before)[name]
-    del before["objective"]
+    today = configured({"max_skipped": 10})
+    before = written({"max_skipped": 10})
+    for key in ("max_skipped", "optimizer.name", "optimizer.schedule", "ema.warmup", "checkpoint.keep_best"):
+        *sections, name = key.split(".")
+        del (before[sections[0]] if sections else before)[name]
+    del before["objective"], before["sampler"]["num_steps"], before["compute"]
     before["loss"]["num_bins"] = 16
-    assert differences(brought_up_to_date(from_json(json.dumps(before))), today) == []
-    assert brought_up_to_date(today) == today
+    assert differences(to_dict(from_stored(before), stored=True), to_dict(today, stored=True)) == []
     # Parameters from elsewhere were never trained here.
-    stored = from_json(json.dumps({name: today[name] for name in ("model", "diffusion", "sampler")}))
-    assert brought_up_to_date(stored) == stored
+    stored = {name: before[name] for name in ("model", "diffusion", "sampler")}
+    assert type(from_stored(stored)) is ModelConfig
+    assert from_stored(stored).model == today.model
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    size: int = setting(3, at_least=1, earlier=2, doc="a size")
+    place: str = setting("here", doc="where", stored=False)
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    part: Plain = section(Plain, doc="a part")
+    kind: Plain = choice({"plain": Plain, "same": Plain}, "plain", doc="a kind", selector="called")
+
+
+def test_a_value_that_runs_had_before_there_was_a_key():
+    assert parse(Whole, {}) == Whole()
+    assert parse(Whole, {}, stored=True).part.size == 2
+    assert parse(Whole, {"part": {"size": 5, "gone": 1}}, stored=True).part.size == 5
+    assert to_dict(Whole(), stored=True) == {"part": {"size": 3}, "kind": {"called": "plain", "size": 3}}

@@ -8,22 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sel.training.optimizer import make_average, make_learning_rate, make_optimizer, milestone_steps
+from sel.training.optimizer import OPTIMIZERS, AdamW, Average, Constant, Cosine, Lion, Multistep, milestone_steps
 
 pytestmark = pytest.mark.usefixtures("compile_little")
-PEAK = {"learning_rate": 2e-3, "warmup_steps": 10}
 STEPS = np.arange(51)
 
 
 @pytest.mark.parametrize("warmup", [0, 10])
 @pytest.mark.parametrize("schedule", ["cosine", "multistep", "constant"])
 def test_learning_rates_follow_their_formulas(schedule, warmup):
-    options = {
-        "cosine": {"end_learning_rate": 1e-5},
-        "multistep": {"milestones": [0.4, 30, 0.9], "gamma": 0.3},
-        "constant": {},
+    course = {
+        "cosine": Cosine(1e-5),
+        "multistep": Multistep((0.4, 30.0, 0.9), 0.3),
+        "constant": Constant(),
     }[schedule]
-    rate = make_learning_rate({**PEAK, **options, "schedule": schedule, "warmup_steps": warmup}, 50)
+    rate = AdamW(learning_rate=2e-3, schedule=course, warmup_steps=warmup).rate(50)
     full = {
         "cosine": 1e-5 + (2e-3 - 1e-5) * (1 + np.cos(np.pi * (STEPS - warmup) / (50 - warmup))) / 2,
         "multistep": 2e-3 * 0.3 ** sum(m <= STEPS for m in (20, 30, 45)),
@@ -73,9 +72,8 @@ def reference(name, clip_norm, rate, decay):
 @pytest.mark.parametrize("clip_norm", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["adamw", "adam", "lion"])
 def test_optimizers_follow_their_formulas(name, clip_norm):
-    options = {"name": name, "b1": 0.9, "b2": 0.99, "clip_norm": clip_norm}
-    options |= {} if name == "adam" else {"weight_decay": 0.1}
-    optimizer = make_optimizer(options, optax.constant_schedule(0.01))
+    options = {"b1": 0.9, "b2": 0.99, "clip_norm": clip_norm} | ({} if name == "adam" else {"weight_decay": 0.1})
+    optimizer = OPTIMIZERS[name](**options).transformation(optax.constant_schedule(0.01))
     got = jnp.array([1.0, -2.0])
     state = optimizer.init(got)
     for gradient, expected in zip(GRADIENTS, reference(name, clip_norm, 0.01, 0.1), strict=True):
@@ -101,7 +99,7 @@ def decay_of(warmup, step, every, limit):
 def test_averages_follow_their_formulas(warmup):
     params = np.random.default_rng(0).normal(size=(160, 3))
     expected, got = params[0], jnp.asarray(params[0], jnp.float32)
-    update = jax.jit(make_average({"decay": 0.7, "every": 3, "warmup": warmup}))
+    update = jax.jit(Average(decay=0.7, every=3, warmup=warmup).update)
     for step in range(1, 160):
         decay = decay_of(warmup, step, 3, 0.7)
         expected = decay * expected + (1 - decay) * params[step]
@@ -113,14 +111,22 @@ def test_averages_follow_their_formulas(warmup):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: make_learning_rate({**PEAK, "schedule": "x"}, 50), "schedule must be one of cosine, .*, found 'x'"),
-        (
-            lambda: make_optimizer({"name": "sgd", "b1": 0, "b2": 0, "clip_norm": 0}, optax.constant_schedule(1.0)),
-            "name must be one of adamw, adam, lion, found 'sgd'",
-        ),
-        (lambda: make_average({"decay": 0, "every": 1, "warmup": "x"}), "warmup must be one of ratio, .*, found 'x'"),
+        (lambda: AdamW(b1=2.0), "b1 must be at least 0 and below 1, found 2.0"),
+        (lambda: Lion(learning_rate=float("nan")), "learning_rate must be at least 0 and finite, found nan"),
+        (lambda: Average(warmup="x"), "warmup must be one of ratio, power, none, found 'x'"),
+        (lambda: Multistep(milestones=(0.5, -1.0)), "milestones must be a list, each element a number above 0"),
     ],
 )
 def test_wrong_choices_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), Constant(), Multistep(milestones=(0.75,))])
+def test_a_short_trial_has_a_warm_up_that_ends(schedule):
+    """A run of 60 steps with the 200 of a long one reaches its learning rate in the middle."""
+    optimizer = AdamW(learning_rate=1e-3, warmup_steps=200, schedule=schedule)
+    assert (optimizer.warmup(60), optimizer.warmup(20_000)) == (30, 200)
+    rates = [float(optimizer.rate(60)(step)) for step in range(60)]
+    np.testing.assert_allclose(rates[:31:10], [0, 1e-3 / 3, 2e-3 / 3, 1e-3], rtol=1e-6)
+    assert max(rates) <= 1e-3 * (1 + 1e-6)

@@ -152,7 +152,7 @@ def test_parameters_are_split_along_their_longest_axis_that_divides():
         ({"compute.accumulate": 3}, r"batch_size must be a multiple of 3 \(1 devices x .*accumulate 3\), found 4"),
         ({"compute.accumulate": 0}, "config.compute.accumulate must be a whole number of at least 1, found 0"),
         ({"compute.parameter_shards": 2}, "parameter_shards must divide the number of devices, 1, found 2"),
-        ({"compute.parameter_shards": -1}, "parameter_shards must be at least 0"),
+        ({"compute.parameter_shards": -1}, "parameter_shards must be a whole number of at least 0"),
     ],
 )
 def test_what_does_not_divide_is_refused(tmp_path, changes, message):

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from sel.choices import parse
 from sel.data import Pair
-from sel.training import from_json, train
+from sel.training import Config, train
 
 CONFIG = {
     "seed": 3,
@@ -50,8 +51,8 @@ L1 = {"name": "l1"}
 ENTROPY = {"name": "spatial_entropy", "num_bins": 8, "windows": [1, 3], "value_range": [-0.3, 1.3]}
 
 
-def configured(changes=None, **more):
-    """The tiny configuration with changes, `{"loss.name": "l2"}`."""
+def written(changes=None, **more):
+    """The tiny configuration as dictionaries, with changes, `{"loss.name": "l2"}`."""
     config = copy.deepcopy(CONFIG)
     for key, value in {**(changes or {}), **more}.items():
         *sections, name = key.split(".")
@@ -59,7 +60,12 @@ def configured(changes=None, **more):
         for part in sections:
             section = section[part]
         section[name] = value
-    return from_json(json.dumps(config))
+    return json.loads(json.dumps(config))
+
+
+def configured(changes=None, **more):
+    """The tiny configuration with changes."""
+    return parse(Config, written(changes, **more))
 
 
 def pair(seed, size=24):

@@ -4,6 +4,7 @@ Changes are parsed by `ml_collections.config_flags`; here a mistake becomes one 
 keeps the functions of the file before. A key that is set, in the file or by a change, must be read by something.
 """
 
+import json
 import runpy
 import traceback
 from collections.abc import Sequence
@@ -13,14 +14,16 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from configs.config_dict import add_keys
 from configs.default import get_config as get_default
+from sel.choices import flatten, keys, parse, refuse, unread
 from sel.errors import UserError
-from sel.training import Section, from_json, unread, without_unread
+from sel.training import Config
 
 PREFIX = "--config."
 
 
-def load_config(file: str, changes: Sequence[str]) -> Section:
+def load_config(file: str, changes: Sequence[str]) -> Config:
     """Run `get_config()` of a file, or `get_config(VARIANT)`, and change values.
 
     Args:
@@ -28,38 +31,44 @@ def load_config(file: str, changes: Sequence[str]) -> Section:
       changes: arguments of the form `--config.KEY=VALUE`.
 
     Raises:
-      UserError: if the file is missing or fails, a key does not exist or is set in vain, or a value has another type
-        than the one before.
+      UserError: if the file is missing or fails, a key that is set does not exist or has no effect, or a value is none
+        that its key may have.
     """
-    config, arguments = _run(file), ["", *changes]
-    _check_file(file, config)
-    values = flags.FlagValues()  # of their own: a sweep loads one configuration for each trial
+    config = _run(file)
+    written, inherited = (flatten(c.to_dict()) for c in (config, get_default()))
+    reasons = {key: why for key, why in unread(Config, written).items() if written[key] != inherited.get(key, ...)}
+    if reasons:
+        raise UserError(f"--config={file}: {'; '.join(reasons.values())}")
+    given = dict(change.removeprefix(PREFIX).partition("=")[::2] for change in changes if "=" in change)
+    named = {key.partition("[")[0]: value for key, value in given.items()}
+    chosen = {**written, **named}
+    refuse({key: why for key, why in unread(Config, chosen).items() if key in named})
+    before, after = keys(Config, written), keys(Config, chosen)
+    for key, value in written.items():
+        # A change that chooses another loss, ... brings the defaults of that.
+        if key not in after or value == before[key].default:
+            _drop(config, key)
+    add_keys(config, after)
+    return parse(Config, _changed(config, changes))
+
+
+def _changed(config: ConfigDict, changes: Sequence[str]) -> dict[str, Any]:
+    values, arguments = flags.FlagValues(), ["", *changes]  # of their own: a sweep loads one for each trial
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
         values(arguments)
     except flags.Error as error:
         # What the parser quotes from Python tells nothing to the person who wrote the flag.
         raise UserError(str(error).partition(": ValueError(")[0]) from error
-    except (AttributeError, KeyError, ValueError) as error:
-        reason: Any = error
-        while isinstance(reason, Exception):
-            reason = reason.args[0]
-        raise UserError(f"{file} has no such key: {reason}") from error
     parsed: Any = values["config"]
-    return without_unread(from_json(parsed.value.to_json()), parsed.override_values)
+    return json.loads(parsed.value.to_json())
 
 
-def _check_file(file: str, config: ConfigDict) -> None:
-    """Refuse keys that nothing reads and that the file does not merely take over from configs/default.py."""
-    values, defaults = (from_json(c.to_json()) for c in (config, get_default()))
-    set_in_vain = [reason for key, reason in unread(values).items() if _value(values, key) != _value(defaults, key)]
-    if set_in_vain:
-        raise UserError(f"--config={file}: {'; '.join(set_in_vain)}")
-
-
-def _value(config: Section, key: str) -> Any:
-    section, _, name = key.rpartition(".")
-    return (config.get(section, {}) if section else config).get(name, ...)
+def _drop(config: ConfigDict, key: str) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        config = config[section]
+    del config[name]
 
 
 def _run(file: str) -> ConfigDict:

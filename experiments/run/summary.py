@@ -10,8 +10,10 @@ from flax import linen as nn
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from rich.table import Table
 
+from sel.choices import name_of
 from sel.cli.console import console
-from sel.training import Section, build_parts
+from sel.models import MODELS
+from sel.training import Config, build_parts
 from sel.training.sharding import check_batch_size, make_mesh, state_shardings
 from sel.training.state import abstract_state
 
@@ -48,27 +50,27 @@ class Summary:
     saved_bytes: int
 
 
-def summarize(config: Section) -> Summary:
+def summarize(config: Config) -> Summary:
     """The summary of a configuration on the devices of this process.
 
     Raises:
       UserError: if a value of the configuration is wrong, or does not fit the number of devices.
     """
-    parts, compute = build_parts(config), config["compute"]
-    check_batch_size(config["batch_size"], compute["accumulate"])
-    mesh = make_mesh(compute["parameter_shards"])
+    parts, compute = build_parts(config), config.compute
+    check_batch_size(config.batch_size, compute.accumulate)
+    mesh = make_mesh(compute.parameter_shards)
     state = abstract_state(parts.module, parts.optimizer)
     # Gradients are whole on every device, and so are parameters in a step, wherever they lie between steps.
-    copies = 1 + (compute["accumulate"] > 1) + (compute["parameter_shards"] != 1)
-    batch, crop = config["batch_size"], config["data"]["crop_size"]
-    module = parts.module.clone(remat=compute["remat"])
-    part = batch // mesh.size // compute["accumulate"]
+    copies = 1 + (compute.accumulate > 1) + (compute.parameter_shards != 1)
+    batch, crop = config.batch_size, config.data.crop_size
+    module = parts.module.clone(remat=compute.remat)
+    part = batch // mesh.size // compute.accumulate
     return Summary(
-        network=config["model"]["name"],
+        network=name_of(MODELS, config.model),
         parameters=count_parameters(state.params),
         batch=(batch, crop),
         forward_flops=network_flops(parts.module, state.params, batch, crop),
-        passes=3 + bool(compute["remat"]),
+        passes=3 + bool(compute.remat),
         devices=mesh.size,
         state_bytes=_bytes(state, state_shardings(state, mesh)),
         gradient_bytes=copies * _bytes(state.params),

@@ -24,7 +24,6 @@ Not to be had: IR-SDE's denoising, a network that sees no degraded image, and Re
 images of another network (4 or 8 channels).
 """
 
-import dataclasses
 import os
 import shlex
 from pathlib import Path
@@ -33,11 +32,11 @@ from typing import Any
 import jax
 from absl import flags
 
+from sel.choices import parse, to_dict
 from sel.cli.console import console, require, run
-from sel.diffusion import SAMPLERS, make_sampler
 from sel.errors import UserError
 from sel.interop import load_torch_checkpoint
-from sel.training import Section, build_restore, check_new_params, model_section, save_params
+from sel.training import ModelConfig, check_new_params, save_params
 
 # max_sigma in steps of 1/255.
 PRESETS = {
@@ -69,10 +68,9 @@ def main(arguments: list[str]) -> None:
     channels = params["ending"]["bias"].size
     if channels != 3:
         raise UserError(f"{source}: a network for images of {channels} channels; here photographs have 3")
-    model = model_section(network)
+    model = to_dict(ModelConfig(model=network))["model"]
     preset = _PRESET.value or _ASSUMED[model["name"]]
     config = configuration(model, preset)
-    build_restore(config)
     describe(source, config, params, preset + ("" if _PRESET.value else " (assumed; see --preset)"))
     save_params(output, params, config, overwrite=_OVERWRITE.value)
     folder = shlex.quote(str(output))
@@ -80,35 +78,33 @@ def main(arguments: list[str]) -> None:
     console.print(f"  python -m experiments.enhance --checkpoint={folder} --input=PHOTO.jpg --output=PHOTO_bright.png")
 
 
-def configuration(model: Section, preset: str) -> Section:
+def configuration(model: dict[str, Any], preset: str) -> ModelConfig:
     """What a checkpoint says of itself, from the flags.
 
     Raises:
-      UserError: if there is no such preset, or the noise level is given in other units.
+      UserError: if there is no such preset, the noise level is given in other units, or a flag has no such value.
     """
     if preset not in PRESETS:
         raise UserError(f"--preset={preset}: choose one of {', '.join(PRESETS)}")
     max_sigma = PRESETS[preset] if _MAX_SIGMA.value is None else _MAX_SIGMA.value
     if not 1 <= max_sigma <= 255:
         raise UserError(f"--max_sigma={max_sigma:g}: give it in steps of 1/255, from 1 to 255, like the published 50")
-    diffusion = Section(kind=_KIND.value, num_steps=_NUM_STEPS.value, max_sigma=max_sigma / 255, eps=_EPS.value)
+    diffusion = {"kind": _KIND.value, "num_steps": _NUM_STEPS.value, "max_sigma": max_sigma / 255, "eps": _EPS.value}
     # The published samplers do not clip, and take all steps.
-    sampler = Section(method=_METHOD.value, num_steps=_NUM_STEPS.value)
-    if _METHOD.value in SAMPLERS:
-        sampler |= dataclasses.asdict(make_sampler(_METHOD.value))
-    return Section(model=model, diffusion=diffusion, sampler=sampler)
+    sampler = {"method": _METHOD.value, "num_steps": _NUM_STEPS.value}
+    return parse(ModelConfig, {"model": model, "diffusion": diffusion, "sampler": sampler})
 
 
-def describe(source: Path, config: Section, params: Any, preset: str) -> None:
+def describe(source: Path, config: ModelConfig, params: Any, preset: str) -> None:
     """Print the network, its size and the diffusion."""
-    model, diffusion = config["model"], config["diffusion"]
+    model, diffusion = to_dict(config)["model"], config.diffusion
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     sizes = ", ".join(f"{key} {value}" for key, value in model.items() if key not in ("name", "dtype"))
     console.print(f"{source} ({os.path.getsize(source) / 2**20:.1f} MiB): {model['name']}, {sizes}")
     console.print(f"{count:,} parameters, {4 * count / 2**20:,.1f} MiB of memory")
-    steps = f"{diffusion['kind']} schedule of {diffusion['num_steps']} steps"
-    levels = f"max_sigma {255 * diffusion['max_sigma']:g}/255, eps {diffusion['eps']:g}"
-    console.print(f"{preset}: {steps}, {levels}; sampler {config['sampler']['method']}")
+    steps = f"{diffusion.kind} schedule of {diffusion.num_steps} steps"
+    levels = f"max_sigma {255 * diffusion.max_sigma:g}/255, eps {diffusion.eps:g}"
+    console.print(f"{preset}: {steps}, {levels}; sampler {to_dict(config)['sampler']['method']}")
 
 
 def start() -> None:

@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from sel.choices import to_dict
 from sel.cli.console import console, require, run, with_progress
 from sel.cli.tables import summary_table
 from sel.data import Pair, find_dataset, load_pairs
@@ -238,8 +239,8 @@ def describe(method: str | None, num_steps: int | None) -> dict[str, Any]:
         "step": int(checkpoint.name) if checkpoint.name.isdecimal() else checkpoint.name,
         "data": _DATA.value,
         **({"dataset": _DATASET.value, "split": _SPLIT.value or "test"} if _DATASET.value != "pairs" else {}),
-        "sampler": {**config["sampler"], "num_steps": sampler_steps(config)},
-        "diffusion": dict(config["diffusion"]),
+        "sampler": {**to_dict(config.sampler), "num_steps": sampler_steps(config)},
+        "diffusion": to_dict(config.diffusion),
         **({"tile": _TILE.value} if _TILE.value else {}),
         "device": f"{jax.device_count()} {jax.default_backend()} ({jax.devices()[0].device_kind})",
         "python": platform.python_version(),

@@ -17,13 +17,14 @@ import jax.numpy as jnp
 from absl import flags
 from jax import export
 
+from sel.choices import to_dict
 from sel.cli.console import console, require, run
 from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 from sel.files import make_folder, write_whole
 from sel.restoration import Restore, lay_tiles
 from sel.restorer import with_sampler
-from sel.training import Section, build_restore, find_checkpoint, read_config, read_params, sampler_steps
+from sel.training import ModelConfig, build_restore, find_checkpoint, read_config, read_params, sampler_steps
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # FlatBuffers, in which JAX writes, end here; the parameters are most of the file.
@@ -55,7 +56,7 @@ def main() -> None:
     content = bytes(exported.serialize())
     make_folder(output.parent)
     write_whole(output, content)
-    sampler = {**config["sampler"], "num_steps": sampler_steps(config)}
+    sampler = {**to_dict(config.sampler), "num_steps": sampler_steps(config)}
     text = json.dumps(describe(exported, sampler, count), indent=2)
     write_whole(description, (text + "\n").encode())
     console.print(f"{output}, {len(content) / 1e6:.1f} MB, and {description}")
@@ -91,10 +92,10 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def symbolic_sides(config: Section) -> Sequence[Any]:
+def symbolic_sides(config: ModelConfig) -> Sequence[Any]:
     """Any multiples of what the network halves its sides to, and of that by which `enhance` extends images."""
-    model = config["model"]
-    depth = model["depth"] if "depth" in model else len(model["encoder_blocks"])
+    model: Any = config.model
+    depth = model.depth if hasattr(model, "depth") else len(model.encoder_blocks)
     multiple = max(2**depth, _extended(1))
     return export.symbolic_shape(f"{multiple}*h, {multiple}*w")
 

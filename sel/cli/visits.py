@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from sel.choices import name_of
+from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 from sel.images import image_size
 from sel.images.photographs import Photograph, read_photograph, write_photograph
@@ -33,8 +35,8 @@ class Model:
     def __init__(self, path: str):
         checkpoint = find_checkpoint(path)
         self._config, self._params = read_config(checkpoint), read_params(checkpoint)
-        self.method: str = self._config["sampler"]["method"]
-        self.most_steps: int = self._config["diffusion"]["num_steps"]
+        self.method: str = name_of(SAMPLERS, self._config.sampler.method)
+        self.most_steps: int = self._config.diffusion.num_steps
         self._restorer = functools.lru_cache(maxsize=8)(self._build)
         self._restorer(self.method, self.steps(self.method))  # a checkpoint that can't be sampled is noticed at once
 

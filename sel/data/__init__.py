@@ -1,6 +1,7 @@
 """Image pairs: from disk, from sample photographs, from the camera model; and training batches of them."""
 
 from sel.data.cache import cached_images, default_cache_dir
+from sel.data.choices import KINDS, Camera, Data, Pairs, Photographs, Samples, Stored, data_kinds
 from sel.data.loading import cached_pairs
 from sel.data.pairs import Pair, PairPaths, find_pairs, load_pairs
 from sel.data.pipeline import batches, large_enough, training_dataset
@@ -12,13 +13,21 @@ from sel.data.synthetic import bright_photographs, find_photographs, synthetic_p
 
 __all__ = [
     "DATASETS",
+    "KINDS",
+    "Camera",
+    "Data",
     "Pair",
     "PairPaths",
+    "Pairs",
+    "Photographs",
+    "Samples",
+    "Stored",
     "batches",
     "bright_photographs",
     "cached_images",
     "cached_pairs",
     "content_hash",
+    "data_kinds",
     "default_cache_dir",
     "find_dataset",
     "find_pairs",

@@ -27,12 +27,13 @@ from sel.diffusion.samplers import (
     make_sampler,
 )
 from sel.diffusion.sampling import sample, sampling_times
-from sel.diffusion.schedule import Schedule, make_schedule
+from sel.diffusion.schedule import Diffusion, Schedule, make_schedule
 
 __all__ = [
     "BLOCK",
     "SAMPLERS",
     "Ddim",
+    "Diffusion",
     "DpmSolver",
     "Ode",
     "Posterior",

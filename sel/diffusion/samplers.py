@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from sel.choices import setting
 from sel.diffusion import irsde
 from sel.diffusion.schedule import Schedule
 
@@ -95,7 +96,11 @@ class X0Sampler(Sampler):
     and the state with it. A well-trained one hardly notices; it is off by default.
     """
 
-    clip_x0: tuple[float | int, float | int] | None = None
+    clip_x0: tuple[float | int, float | int] | None = setting(
+        None,
+        rule="(low, high), two numbers with low < high, or None",
+        doc="range to which the estimate of the clean image is clipped, in image units; None: it is not",
+    )
 
     def __post_init__(self) -> None:
         if self.clip_x0 is not None:

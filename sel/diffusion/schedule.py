@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sel.choices import check, setting
+
 
 @partial(
     jax.tree_util.register_dataclass,
@@ -55,8 +57,30 @@ def _constant(num_steps: int) -> np.ndarray:
 KINDS: dict[str, Callable[[int], np.ndarray]] = {"cosine": _cosine, "linear": _linear, "constant": _constant}
 
 
+@dataclasses.dataclass(frozen=True)
+class Diffusion:
+    """What determines a `Schedule`; see `make_schedule`."""
+
+    kind: str = setting("cosine", choices=tuple(KINDS), doc="how theta grows with t")
+    num_steps: int = setting(100, at_least=1, doc="T, the number of steps")
+    max_sigma: float = setting(
+        50 / 255, above=0, doc="standard deviation of the noise at rest, in image units: images lie in [0, 1]"
+    )
+    eps: float = setting(0.005, above=0, below=1, doc="what is left of x0 - mu after the last step")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def schedule(self) -> Schedule:
+        """The tables."""
+        return make_schedule(**vars(self))
+
+
 def make_schedule(
-    kind: str = "cosine", num_steps: int = 100, max_sigma: float = 50 / 255, eps: float = 0.005
+    kind: str = Diffusion.kind,
+    num_steps: int = Diffusion.num_steps,
+    max_sigma: float = Diffusion.max_sigma,
+    eps: float = Diffusion.eps,
 ) -> Schedule:
     """Tabulate a schedule.
 
@@ -80,14 +104,7 @@ def make_schedule(
     Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023. The
     published code gives max_sigma in steps of 1/255 and sums theta in float32; agreement is to about 1e-6.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(KINDS)}")
-    if num_steps < 1:
-        raise ValueError(f"num_steps: got {num_steps}, expected an integer of at least 1")
-    if not (max_sigma > 0 and np.isfinite(max_sigma)):
-        raise ValueError(f"max_sigma: got {max_sigma}, expected a finite number above 0, in image units ([0, 1])")
-    if not 0 < eps < 1:
-        raise ValueError(f"eps: got {eps}, expected a number above 0 and below 1")
+    Diffusion(kind, num_steps, max_sigma, eps)  # checks them
     theta = KINDS[kind](num_steps)
     theta_cumsum = np.cumsum(theta) - theta[0]
     dt = -np.log(eps) / theta_cumsum[-1]

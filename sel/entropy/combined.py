@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sel.choices import setting
 from sel.entropy.inputs import Pixels, check_images, warn_if_unlikely
 from sel.entropy.loss import SpatialEntropyLoss
 from sel.entropy.neighborhood import absolute, blur
@@ -29,10 +30,12 @@ class CombinedLoss(SpatialEntropyLoss):
       ValueError: if an option has no such value, also one of a term with weight 0.
     """
 
-    entropy: Any = 1.0
-    l1: Any = 0.0
-    blurred_l1: Any = 0.0
-    blur_sigma: float = 2.0
+    entropy: Any = setting(1.0, rule="a weight of at least 0", doc="weight of the spatial entropy")
+    l1: Any = setting(0.0, rule="a weight of at least 0", doc="weight of the mean absolute difference")
+    blurred_l1: Any = setting(
+        0.0, rule="a weight of at least 0", doc="weight of the mean absolute difference of blurred images"
+    )
+    blur_sigma: float = setting(2.0, above=0, doc="standard deviation of that blur, in pixels")
 
     def __post_init__(self) -> None:
         """Refuse what is no choice."""

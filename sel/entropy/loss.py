@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from sel.choices import setting
 from sel.entropy import density
 from sel.entropy.divergence import DIVERGENCES, PUBLISHED, SHANNON, Divergence
 from sel.entropy.inputs import Inputs, Pixels, prepare
-from sel.entropy.neighborhood import absolute, pad_planes, reach, window_sums
+from sel.entropy.neighborhood import absolute, pad_planes, reach, sample_neighbor_weights, window_sums
 from sel.entropy.options import DensityOptions, Range, Windows, check_choice, from_options
 
 _DIFFERENCE = "entropy_difference"
@@ -29,12 +30,18 @@ class SpatialEntropyLoss(DensityOptions):
       ValueError: if an option has no such value; it names the option, what was found and what is allowed.
     """
 
-    divergence: str = "hellinger"
+    divergence: str = setting("hellinger", choices=(*DIVERGENCES, _DIFFERENCE), doc="how two densities are compared")
 
     def __post_init__(self) -> None:
         """Refuse what is no choice."""
         check_choice("divergence", self.divergence, (*DIVERGENCES, _DIFFERENCE))
         super().__post_init__()
+
+    def draw(self, key: PRNGKeyArray) -> dict[str, Array]:
+        """The weights of the neighbours for one call, by name, if they are drawn."""
+        if not isinstance(self.neighbor_weights, str):
+            return {}
+        return {"neighbor_weights": sample_neighbor_weights(key, self.neighbor_weights)}
 
     def __call__(
         self,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sel.choices import setting
 from sel.entropy.kernels import KERNELS
 from sel.entropy.neighborhood import DISTRIBUTIONS
 
@@ -52,16 +53,26 @@ class DensityOptions:
       ValueError: if an option has no such value; it names the option, what was found and what is allowed.
     """
 
-    num_bins: int = 32
-    bandwidth: Any = 0.5
-    kernel: str = "logistic"
-    windows: Windows = (1, 3, 5)
-    window_shape: str = "box"
-    neighbor_weights: Any = None
-    value_range: Range = (0.0, 1.0)
-    variant: str = "corrected"
-    gray: bool = False
-    implementation: str | None = None
+    num_bins: int = setting(32, at_least=2, doc="bins on each axis of the joint density")
+    bandwidth: Any = setting(0.5, rule='a positive number, or "silverman"', doc="width of the kernel, in bins")
+    kernel: str = setting("logistic", choices=tuple(KERNELS), doc="how a pixel is spread over the bins")
+    windows: Windows = setting(
+        (1, 3, 5), rule='odd sizes of at least 1, each once, or "global"', doc="sizes of the windows, in pixels"
+    )
+    window_shape: str = setting("box", choices=WINDOW_SHAPES, doc="weights of the pixels of a window")
+    neighbor_weights: Any = setting(
+        None,
+        rule=f"3 x 3 numbers, {', '.join(DISTRIBUTIONS)}, or None",
+        doc="weights of the eight neighbours; a name: drawn in each step of training; None: all equal",
+    )
+    value_range: Range = setting(
+        (0.0, 1.0),
+        rule="(low, high) with low < high",
+        doc="values of the first and the last bin; what lies outside is clipped and has no gradient",
+    )
+    variant: str = setting("corrected", choices=VARIANTS, doc="published: for parity with the released PyTorch code")
+    gray: bool = setting(False, doc="whether the luminance of images is compared instead of their channels")
+    implementation: str | None = setting(None, choices=IMPLEMENTATIONS, doc="None: sparse on a CPU, dense elsewhere")
 
     def __post_init__(self) -> None:
         """Refuse what is no choice."""

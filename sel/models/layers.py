@@ -20,6 +20,19 @@ from sel.models.operations import (
 
 DType = Any
 
+# float16 would need its losses scaled.
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def check_width(width: int) -> None:
+    """See that a width is even, as the halves of gates and embeddings need it.
+
+    Raises:
+        ValueError: The width is odd.
+    """
+    if width % 2:
+        raise ValueError(f"width must be an even number, found {width}")
+
 
 def sinusoidal_embedding(t: Int[Array, " b"], dim: int) -> Float[Array, "b {dim}"]:
     """Sines, then cosines, of t at dim/2 frequencies from 1 down to 1e-4, in float32.

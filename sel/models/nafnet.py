@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from sel.choices import check, setting
 from sel.models.layers import (
+    PRECISIONS,
     DepthwiseConv3x3,
     DType,
     EndingConv3x3,
@@ -16,6 +18,7 @@ from sel.models.layers import (
     ModulatedNorm,
     PointwiseConv,
     PointwiseHalves,
+    check_width,
     depth_to_space,
     pad_to_multiple,
     simple_gate,
@@ -83,27 +86,40 @@ class ConditionalNAFNet(nn.Module):
     Weights start as truncated normals of variance 1 / fan_in (LeCun), biases and residual weights at 0, norms at 1; the
     published code starts from PyTorch's uniform defaults.
 
-    Attributes:
-        width: Channels at full resolution, doubled at each level; even, at least 4.
-        encoder_blocks: Blocks per level on the way down, finest first; its length is the depth.
-        middle_blocks: Blocks at the lowest resolution.
-        decoder_blocks: Blocks per level on the way up, coarsest first; as long as `encoder_blocks`.
-        norm_epsilon: Added to the variance in the layer norms. The published code uses 1e-5 in float32 and 1e-3 in any
-            other precision.
-        dtype: Precision of the computation. Parameters, norm statistics, time embedding and output stay float32.
-        remat: Compute the inside of each block again for its gradient instead of keeping it.
+    Besides the fields below, which are keys of configurations, `remat` computes the inside of each block again for its
+    gradient instead of keeping it. The published code uses a `norm_epsilon` of 1e-5 in float32 and 1e-3 in any other
+    precision.
+
+    Raises:
+        ValueError: A field is out of its range, or the decoder is not as deep as the encoder.
 
     Source: Luo et al., "Refusion", CVPR Workshops 2023, on Chen et al., "Simple Baselines for Image Restoration", ECCV
     2022.
     """
 
-    width: int = 64
-    encoder_blocks: Sequence[int] = (1, 1, 1, 1, 28)
-    middle_blocks: int = 1
-    decoder_blocks: Sequence[int] = (1, 1, 1, 1, 1)
-    norm_epsilon: float = 1e-5
-    dtype: DType = jnp.float32
+    width: int = setting(64, at_least=4, doc="channels at full resolution, an even number; doubled at each level")
+    encoder_blocks: Sequence[int] = setting(
+        (1, 1, 1, 1, 28), at_least=0, doc="blocks at each level on the way down, finest first"
+    )
+    middle_blocks: int = setting(1, at_least=0, doc="blocks at the lowest resolution")
+    decoder_blocks: Sequence[int] = setting(
+        (1, 1, 1, 1, 1), at_least=0, doc="blocks at each level on the way up, coarsest first; as many levels"
+    )
+    norm_epsilon: float = setting(1e-5, above=0, doc="added to the variance in layer norms")
+    dtype: DType = setting(
+        jnp.float32, choices=PRECISIONS, doc="precision of the computation; parameters and output stay float32"
+    )
     remat: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        check_width(self.width)
+        if len(self.decoder_blocks) != len(self.encoder_blocks):
+            raise ValueError(
+                f"decoder_blocks must be {len(self.encoder_blocks)} numbers, as encoder_blocks, "
+                f"found {tuple(self.decoder_blocks)}"
+            )
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -118,15 +134,8 @@ class ConditionalNAFNet(nn.Module):
 
         Returns:
             The noise in standard deviations, float32.
-
-        Raises:
-            ValueError: The decoder is not as deep as the encoder, or `width` is odd or below 4.
         """
         depth = len(self.encoder_blocks)
-        if len(self.decoder_blocks) != depth:
-            raise ValueError(
-                f"decoder_blocks: got {self.decoder_blocks}, expected {depth} numbers as in encoder_blocks"
-            )
         _, h, w, c = x_t.shape
         time = self._embed_time(t)
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from sel.models.layers import DType, pad_to_multiple, sinusoidal_embedding
+from sel.choices import check, setting
+from sel.models.layers import PRECISIONS, DType, check_width, pad_to_multiple, sinusoidal_embedding
 from sel.models.operations import Features
 
 HEADS, HEAD_DIM = 4, 32
@@ -71,24 +72,30 @@ class ConditionalUNet(nn.Module):
     Weights start as truncated normals of variance 1 / fan_in (LeCun), biases at 0, norms at 1; the published code
     starts from PyTorch's uniform defaults.
 
-    Attributes:
-        width: Channels at full resolution, doubled at each level; even, at least 4.
-        depth: Number of levels. The lowest one is not halved again, though images are padded as if it were.
-        norm_epsilon: Added to the variance in the layer norms. The published code uses 1e-5 in float32 and 1e-3 in any
-            other precision.
-        dtype: Precision of the computation. Parameters, norm statistics, attention, time embedding and output stay
-            float32.
-        remat: Compute the inside of each block again for its gradient instead of keeping it.
+    Besides the fields below, which are keys of configurations, `remat` computes the inside of each block again for its
+    gradient instead of keeping it. The lowest level is not halved again, though images are padded as if it were. The
+    published code uses a `norm_epsilon` of 1e-5 in float32 and 1e-3 in any other precision. Attention is float32.
+
+    Raises:
+        ValueError: A field is out of its range.
 
     Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023; the
     attention, Shen et al., "Efficient Attention", WACV 2021.
     """
 
-    width: int = 64
-    depth: int = 4
-    norm_epsilon: float = 1e-5
-    dtype: DType = jnp.float32
+    width: int = setting(64, at_least=4, doc="channels at full resolution, an even number; doubled at each level")
+    # Images are padded to a multiple of 2^depth: 10 is more than any person waits for.
+    depth: int = setting(4, at_least=0, at_most=10, doc="number of levels")
+    norm_epsilon: float = setting(1e-5, above=0, doc="added to the variance in layer norms")
+    dtype: DType = setting(
+        jnp.float32, choices=PRECISIONS, doc="precision of the computation; parameters and output stay float32"
+    )
     remat: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        check_width(self.width)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -103,12 +110,7 @@ class ConditionalUNet(nn.Module):
 
         Returns:
             The noise in standard deviations, float32.
-
-        Raises:
-            ValueError: `width` is odd or below 4, or `depth` is negative or above 10.
         """
-        if not 0 <= self.depth <= 10:  # a size of images, 2^depth, that takes longer than any person waits
-            raise ValueError(f"depth: got {self.depth}, expected 0 to 10 levels")
         _, h, w, c = x_t.shape
         block = partial(self._block(ResBlock), dtype=self.dtype)
         time = nn.Dense(4 * self.width, name="time_1")(sinusoidal_embedding(t, self.width))

@@ -1,6 +1,5 @@
 """Checkpoints on disk, each with the configuration that made it: `WORKDIR/checkpoints/STEP`. Reading, and new ones."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -10,9 +9,9 @@ import jax
 from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
+from sel.choices import to_dict
 from sel.errors import UserError
-from sel.training.config import Section, from_json
-from sel.training.keys import brought_up_to_date
+from sel.training.config import ModelConfig, from_stored
 
 FOLDER = "checkpoints"
 
@@ -38,15 +37,14 @@ def find_checkpoint(path: str | Path) -> Path:
     return path
 
 
-def read_config(checkpoint: Path) -> Section:
-    """The configuration that a checkpoint was trained with.
+def read_config(checkpoint: Path) -> ModelConfig:
+    """The configuration that a checkpoint was trained with: a `Config`, but for parameters from elsewhere.
 
     Raises:
       UserError: if `checkpoint` is none, or none of this project.
     """
     try:
-        stored = from_json(json.dumps(ocp.metadata(checkpoint.absolute()).custom_metadata["config"]))
-        return brought_up_to_date(stored)
+        return from_stored(ocp.metadata(checkpoint.absolute()).custom_metadata["config"])
     except Exception as error:  # whatever a reader stumbles upon in other people's folders
         raise UserError(
             f"{checkpoint}: no checkpoint of this project, or a damaged one; give the folder of a training run, or one "
@@ -89,13 +87,13 @@ def check_new_params(workdir: Path, *, overwrite: bool) -> None:
         raise UserError(f"{workdir} holds a checkpoint already; choose another folder or give --overwrite")
 
 
-def save_params(workdir: Path, params: Any, config: Section, *, overwrite: bool = False) -> Path:
+def save_params(workdir: Path, params: Any, config: ModelConfig, *, overwrite: bool = False) -> Path:
     """Write parameters that come from elsewhere as the checkpoint `WORKDIR/checkpoints/0`, whole or not at all.
 
     Args:
       workdir: a folder without a training run, new or not.
       params: become the averaged parameters; there is nothing else to go on training with.
-      config: what `enhance` needs: the sections `model`, `diffusion` and `sampler`.
+      config: what `enhance` needs.
       overwrite: replace such a checkpoint.
 
     Returns:
@@ -109,7 +107,7 @@ def save_params(workdir: Path, params: Any, config: Section, *, overwrite: bool 
     target = folder / "0"
     new, old = (folder / f".{name}.{os.getpid()}.tmp" for name in ("new", "old"))
     try:
-        ocp.save(new.absolute(), {"average": params}, custom_metadata={"config": portable(config)})
+        ocp.save(new.absolute(), {"average": params}, custom_metadata={"config": to_dict(config, stored=True)})
         if target.exists():
             target.rename(old)
         new.rename(target)
@@ -121,11 +119,6 @@ def save_params(workdir: Path, params: Any, config: Section, *, overwrite: bool 
         for path in (new, old):
             shutil.rmtree(path, ignore_errors=True)
     return target
-
-
-def portable(config: Section) -> Section:
-    """What a checkpoint holds of a configuration: what the section `compute` says is no part of a run."""
-    return Section({name: value for name, value in config.items() if name != "compute"})
 
 
 def steps_in(folder: Path) -> list[int]:

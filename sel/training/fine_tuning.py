@@ -6,14 +6,14 @@ from typing import Any
 import jax
 from jax.sharding import Sharding
 
+from sel.choices import differences, to_dict
 from sel.errors import UserError
-from sel.training.build import build_model, model_section
 from sel.training.checkpoint import find_checkpoint, read_config, read_params
-from sel.training.config import Section, differences
+from sel.training.config import Config
 from sel.training.state import abstract_params
 
 
-def find_init(config: Section) -> Path | None:
+def find_init(config: Config) -> Path | None:
     """The checkpoint that `config.init_from` names, or None for random parameters.
 
     Its network must be that of `config.model`; only the precision of the computation may be another, as parameters are
@@ -22,28 +22,28 @@ def find_init(config: Section) -> Path | None:
     Raises:
       UserError: if there is no such checkpoint, or its network is another; the keys that differ are named.
     """
-    if not config.get("init_from"):
+    if not config.init_from:
         return None
     try:
-        checkpoint = find_checkpoint(config["init_from"])
-        stored = model_section(build_model(read_config(checkpoint)))
+        checkpoint = find_checkpoint(config.init_from)
+        stored = read_config(checkpoint)
     except UserError as error:
         raise UserError(f"config.init_from: {error}") from error
-    given = model_section(build_model(config))
-    different = differences(stored | {"dtype": None}, given | {"dtype": None}, section="config.model")
+    before, now = (to_dict(c)["model"] | {"dtype": None} for c in (stored, config))
+    different = differences(before, now, where="config.model")
     if different:
         raise UserError(f"config.init_from: the network of {checkpoint} is another one: {'; '.join(different)}")
     return checkpoint
 
 
-def read_init(checkpoint: Path, config: Section, sharding: Sharding) -> Any:
+def read_init(checkpoint: Path, config: Config, sharding: Sharding) -> Any:
     """The averaged parameters of the checkpoint that `find_init` found.
 
     Raises:
       UserError: if they are damaged, or not those of the network that their configuration names.
     """
     params = read_params(checkpoint, sharding=sharding)
-    expected = abstract_params(build_model(config))
+    expected = abstract_params(config.model)
     found, wanted = (jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (params, expected))
     if found != wanted:
         raise UserError(f"config.init_from: {checkpoint} holds other parameters than those of its own network")

@@ -17,7 +17,7 @@ from sel.data import Pair, batches
 from sel.errors import UserError
 from sel.training.build import Parts, build_dataset, build_parts
 from sel.training.checkpoint import latest_step
-from sel.training.config import Section
+from sel.training.config import Config
 from sel.training.fine_tuning import find_init, read_init
 from sel.training.record import SKIPPED, Line, Record, Report
 from sel.training.run_checkpoints import RANKED_BY, Checkpoints
@@ -37,7 +37,7 @@ class Stopped(Exception):  # noqa: N818  nothing went wrong
 
 
 def train(
-    config: Section,
+    config: Config,
     workdir: Path,
     pairs: Sequence[Pair],
     report: Report,
@@ -77,28 +77,28 @@ def train(
         `config.max_skipped` steps in a row without a finite gradient, after which the last good state is saved.
       Stopped: if `should_stop` was true.
     """
-    parts, compute = build_parts(config), config["compute"]
-    check_batch_size(config["batch_size"], compute["accumulate"])
-    mesh = make_mesh(compute["parameter_shards"])
-    key_init, key_steps = jax.random.split(jax.random.key(config["seed"]))
+    parts, compute = build_parts(config), config.compute
+    check_batch_size(config.batch_size, compute.accumulate)
+    mesh = make_mesh(compute.parameter_shards)
+    key_init, key_steps = jax.random.split(jax.random.key(config.seed))
     dataset, names = build_dataset(config, pairs), [pair.name for pair in pairs]
     # A run that goes on has no need of the one that it began with.
     origin = None if latest_step(workdir) else find_init(config)
     with Checkpoints(workdir, config, tell) as checkpoints:
         state = _begin(config, parts, mesh, checkpoints, key_init, origin)
         step_fn = make_train_step(
-            parts.module.clone(remat=compute["remat"]),
+            parts.module.clone(remat=compute.remat),
             parts.objective,
             parts.optimizer,
             parts.update_average,
             mesh,
             jax.tree.map(lambda x: x.sharding, state),
-            accumulate=compute["accumulate"],
+            accumulate=compute.accumulate,
         )
         start = int(state.step)
         record = Record(workdir, config, parts.learning_rate, start, names, report, log)
         with contextlib.closing(batches(dataset, start)) as source:
-            for step in range(start + 1, config["num_steps"] + 1):
+            for step in range(start + 1, config.num_steps + 1):
                 before(step, record.wait)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
                     batch = next(source)
@@ -107,29 +107,28 @@ def train(
                         examine(step_fn.lower(*arguments).compile())  # type: ignore[attr-defined]
                     state, metrics = step_fn(*arguments)
                 record.add(step, metrics, batch["index"])
-                if record.skipped_in_a_row >= config["max_skipped"]:
+                if record.skipped_in_a_row >= config.max_skipped:
                     _save(state, {}, record, checkpoints)
-                    _check_progress(record, checkpoints, config["max_skipped"])
+                    _check_progress(record, checkpoints, config.max_skipped)
                 # Before the checkpoint: a run that goes on from this step has the line.
                 scores = {}
-                if validate and config["validate_every"] and step % config["validate_every"] == 0:
+                if validate and config.validate_every and step % config.validate_every == 0:
                     record.wait()
                     scores = _scores(validate, step, gather(state.average, mesh))
                     record.append({"step": step, **scores})
-                stop = should_stop(step) and step < config["num_steps"]
+                stop = should_stop(step) and step < config.num_steps
                 if stop or _is_due(step, config, scores):
                     _save(state, scores, record, checkpoints)
-                    _check_progress(record, checkpoints, config["max_skipped"])
+                    _check_progress(record, checkpoints, config.max_skipped)
                 if stop:
                     raise Stopped(step)
     return dataclasses.replace(state, average=gather(state.average, mesh))
 
 
-def _is_due(step: int, config: Section, scores: dict[str, float]) -> bool:
+def _is_due(step: int, config: Config, scores: dict[str, float]) -> bool:
     """Whether a checkpoint is."""
-    options = config["checkpoint"]
-    ranked = options["keep_best"] and RANKED_BY in scores
-    return bool(step % options["every"] == 0 or step == config["num_steps"] or ranked)
+    ranked = config.checkpoint.keep_best and RANKED_BY in scores
+    return bool(step % config.checkpoint.every == 0 or step == config.num_steps or ranked)
 
 
 def _scores(validate: Validate, step: int, average: Any) -> dict[str, float]:
@@ -162,7 +161,7 @@ def _check_progress(record: Record, checkpoints: Checkpoints, limit: int) -> Non
 
 
 def _begin(
-    config: Section, parts: Parts, mesh: Mesh, checkpoints: Checkpoints, key: PRNGKeyArray, origin: Path | None
+    config: Config, parts: Parts, mesh: Mesh, checkpoints: Checkpoints, key: PRNGKeyArray, origin: Path | None
 ) -> TrainState:
     """The state of the newest checkpoint, or new, with the parameters of another run or random ones."""
     abstract = abstract_state(parts.module, parts.optimizer)

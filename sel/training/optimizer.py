@@ -1,7 +1,9 @@
-"""The optimizer of a configuration, its learning rate, and the running average of parameters."""
+"""The choices of an optimizer: its update rule, the course of its learning rate, the running average of parameters."""
 
+import abc
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,41 +11,76 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from sel.choices import check, choice, setting
+
 # From the average, the new parameters and the number of steps done to the new average.
 UpdateAverage = Callable[[Any, Any, jax.Array], Any]
 
-OPTIMIZERS = ("adamw", "adam", "lion")
-SCHEDULES = ("cosine", "multistep", "constant")
-AVERAGE_WARMUPS = ("ratio", "power", "none")
+
+@dataclass(frozen=True)
+class Course(abc.ABC):
+    """How the learning rate goes on after the warm-up. To add one, derive from this class; enter it in `SCHEDULES`."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @abc.abstractmethod
+    def rate(self, peak: float, warmup: int, num_steps: int) -> optax.Schedule:
+        """The learning rate by the number of steps done.
+
+        Args:
+          peak: the learning rate after the warm-up.
+          warmup: steps of the warm-up, below `num_steps`; the rate rises linearly from 0.
+          num_steps: steps of the whole run.
+        """
 
 
-def make_learning_rate(options: Mapping[str, Any], num_steps: int) -> optax.Schedule:
-    """The learning rate after n steps: a linear warm-up, then what `schedule` names.
+@dataclass(frozen=True)
+class Cosine(Course):
+    """Half a cosine down to `end_learning_rate`.
 
-        warm-up     learning_rate n / warmup_steps                                for n < warmup_steps
-        cosine      end + (learning_rate - end) (1 + cos(pi (n - warmup_steps) / (num_steps - warmup_steps))) / 2
-        multistep   learning_rate gamma^(number of milestones <= n)
-        constant    learning_rate
-
-    Args:
-      options: `schedule`, `learning_rate`, `warmup_steps`; for `cosine` `end_learning_rate`; for `multistep` `gamma`
-        and `milestones`, each a number of steps, or a fraction of `num_steps` if it is below 1.
-      num_steps: of the whole run.
-
-    Raises:
-      ValueError: if there is no such schedule, or milestones do not rise between 0 and `num_steps`.
+    end + (peak - end) (1 + cos(pi (n - warmup) / (num_steps - warmup))) / 2   for n >= warmup
     """
-    peak, warmup, name = options["learning_rate"], options["warmup_steps"], options["schedule"]
-    if name == "cosine":
-        start = 0.0 if warmup else peak
-        return optax.warmup_cosine_decay_schedule(start, peak, warmup, num_steps, options["end_learning_rate"])
-    if name == "constant":
-        drops, gamma = [], 1.0
-    elif name == "multistep":
-        drops, gamma = milestone_steps(options["milestones"], num_steps), options["gamma"]
-    else:
-        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, found {name!r}")
 
+    end_learning_rate: float = setting(1e-6, at_least=0, doc="learning rate after the last step")
+
+    def rate(self, peak: float, warmup: int, num_steps: int) -> optax.Schedule:
+        """As `Course`."""
+        start = 0.0 if warmup else peak
+        return optax.warmup_cosine_decay_schedule(start, peak, warmup, num_steps, self.end_learning_rate)
+
+
+@dataclass(frozen=True)
+class Multistep(Course):
+    """Peak times gamma^(number of milestones <= n)."""
+
+    milestones: tuple[float, ...] = setting(
+        (0.5, 0.75, 0.9), above=0, doc="numbers of steps, or below 1 fractions of `num_steps`, in rising order"
+    )
+    gamma: float = setting(0.5, at_least=0, doc="factor at each milestone")
+
+    def rate(self, peak: float, warmup: int, num_steps: int) -> optax.Schedule:
+        """As `Course`.
+
+        Raises:
+          ValueError: if milestones do not rise between 0 and `num_steps`.
+        """
+        return _with_warmup(peak, warmup, milestone_steps(self.milestones, num_steps), self.gamma)
+
+
+@dataclass(frozen=True)
+class Constant(Course):
+    """The peak, for ever."""
+
+    def rate(self, peak: float, warmup: int, num_steps: int) -> optax.Schedule:
+        """As `Course`."""
+        return _with_warmup(peak, warmup, [], 1.0)
+
+
+SCHEDULES: dict[str, type[Course]] = {"cosine": Cosine, "multistep": Multistep, "constant": Constant}
+
+
+def _with_warmup(peak: float, warmup: int, drops: Sequence[int], gamma: float) -> optax.Schedule:
     def rate(count: ArrayLike) -> jax.Array:
         count = jnp.asarray(count)
         dropped = sum((count >= drop for drop in drops), start=jnp.zeros((), jnp.int32))
@@ -69,40 +106,90 @@ def milestone_steps(milestones: Sequence[float | int], num_steps: int) -> list[i
     return whole
 
 
-def make_optimizer(options: Mapping[str, Any], learning_rate: optax.Schedule) -> optax.GradientTransformation:
-    """AdamW, Adam or Lion behind an optional bound on the global norm of the gradient.
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(abc.ABC):
+    """What every optimizer has. To add one, derive from this class and enter it in `OPTIMIZERS`."""
 
-        adamw   p - rate (m_hat / (sqrt(v_hat) + 1e-8) + weight_decay p)
-        adam    p - rate  m_hat / (sqrt(v_hat) + 1e-8)
-        lion    p - rate (sign(b1 m + (1 - b1) g) + weight_decay p),   then m <- b2 m + (1 - b2) g
+    learning_rate: float = setting(5e-4, at_least=0, doc="learning rate after the warm-up")
+    schedule: Course = choice(SCHEDULES, "cosine", doc="how the learning rate goes on after the warm-up")
+    warmup_steps: int = setting(
+        200, at_least=0, doc="steps over which the learning rate rises from 0, but at most half of `num_steps`"
+    )
+    clip_norm: float = setting(1.0, at_least=0, doc="bound on the global norm of the gradient; 0: none")
 
-    A step of Lion has the size of its learning rate in every parameter: it wants a rate 3 to 10 times lower than AdamW,
-    and a weight decay as much higher. Its state is half as large.
+    def __post_init__(self) -> None:
+        check(self)
 
-    Args:
-      options: `name`, `b1`, `b2`, `clip_norm` (0: no bound), and `weight_decay` where it is read.
-      learning_rate: by the number of steps done.
+    def warmup(self, num_steps: int) -> int:
+        """Steps of the warm-up in a run of `num_steps`: at most half of them, so that a short trial has a peak."""
+        return min(self.warmup_steps, num_steps // 2)
 
-    Raises:
-      ValueError: if there is no such optimizer.
+    def rate(self, num_steps: int) -> optax.Schedule:
+        """The learning rate by the number of steps done, in a run of `num_steps`: a warm-up, then `schedule`.
 
-    Source: Kingma & Ba, ICLR 2015; Loshchilov & Hutter, ICLR 2019; Chen et al., "Symbolic Discovery of Optimization
-    Algorithms", NeurIPS 2023.
+        learning_rate n / warmup   for n < warmup
+        """
+        return self.schedule.rate(self.learning_rate, self.warmup(num_steps), num_steps)
+
+    def transformation(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """The update rule behind the bound on the norm of the gradient."""
+        update = self.update_rule(rate)
+        return optax.chain(optax.clip_by_global_norm(self.clip_norm), update) if self.clip_norm else update
+
+    @abc.abstractmethod
+    def update_rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """From gradients to what is added to the parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """The step p - rate m_hat / (sqrt(v_hat) + 1e-8).
+
+    Source: Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
     """
-    name, moments = options["name"], {"b1": options["b1"], "b2": options["b2"]}
-    if name == "adamw":
-        optimizer = optax.adamw(learning_rate, **moments, weight_decay=options["weight_decay"])
-    elif name == "adam":
-        optimizer = optax.adam(learning_rate, **moments)
-    elif name == "lion":
-        optimizer = optax.lion(learning_rate, **moments, weight_decay=options["weight_decay"])
-    else:
-        raise ValueError(f"name must be one of {', '.join(OPTIMIZERS)}, found {name!r}")
-    bound = options["clip_norm"]
-    return optax.chain(optax.clip_by_global_norm(bound), optimizer) if bound else optimizer
+
+    b1: float = setting(0.9, at_least=0, below=1, doc="decay of the mean of gradients")
+    b2: float = setting(0.99, at_least=0, below=1, doc="decay of the mean of squared gradients; lion: of gradients")
+
+    def update_rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """As `Optimizer`."""
+        return optax.adam(rate, b1=self.b1, b2=self.b2)
 
 
-def make_average(options: Mapping[str, Any]) -> UpdateAverage:
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+    """The step p - rate (m_hat / (sqrt(v_hat) + 1e-8) + weight_decay p).
+
+    Source: Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+    """
+
+    weight_decay: float = setting(1e-4, at_least=0, doc="pull of the parameters towards 0, times the learning rate")
+
+    def update_rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """As `Optimizer`."""
+        return optax.adamw(rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lion(AdamW):
+    """The step p - rate (sign(b1 m + (1 - b1) g) + weight_decay p), then m <- b2 m + (1 - b2) g.
+
+    It has the size of the learning rate in every parameter: it wants a rate 3 to 10 times lower than AdamW, and a
+    weight decay as much higher. Its state is half as large.
+
+    Source: Chen et al., "Symbolic Discovery of Optimization Algorithms", NeurIPS 2023.
+    """
+
+    def update_rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """As `Optimizer`."""
+        return optax.lion(rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "adam": Adam, "lion": Lion}
+
+
+@dataclass(frozen=True)
+class Average:
     """The exponential moving average of parameters, moved every `every` steps.
 
         average <- d average + (1 - d) params,   at step s, the n-th time it is moved:
@@ -113,25 +200,25 @@ def make_average(options: Mapping[str, Any]) -> UpdateAverage:
 
     `power` is the published rule, that of ema_pytorch with its own defaults. At the published 0.995 every 10 steps the
     two are constant from step 17,900 and 2,931 on.
-
-    Args:
-      options: `decay`, `every`, `warmup`.
-
-    Raises:
-      ValueError: if there is no such warm-up.
     """
-    decay, every, warmup = options["decay"], options["every"], options["warmup"]
-    if warmup not in AVERAGE_WARMUPS:
-        raise ValueError(f"warmup must be one of {', '.join(AVERAGE_WARMUPS)}, found {warmup!r}")
 
-    def update(average: Any, params: Any, step: jax.Array) -> Any:
-        moves, limit, due = step // every, decay, step % every == 0
-        if warmup == "ratio":
-            limit = jnp.minimum(decay, (1 + moves) / (10 + moves))
-        elif warmup == "power":
-            limit = jnp.minimum(decay, 1 - jnp.maximum(1.0, step - 100.0) ** (-2 / 3))
-            due = (step - 1) % every == 0
+    decay: float = setting(0.999, at_least=0, below=1, doc="what is kept of the average when it is moved")
+    every: int = setting(1, at_least=1, doc="steps between moves")
+    warmup: str = setting(
+        "ratio", choices=("ratio", "power", "none"), earlier="ratio", doc="how the decay rises; power: as published"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def update(self, average: Any, params: Any, step: jax.Array) -> Any:
+        """The new average from the average, the new parameters and the number of steps done."""
+        moves, due = step // self.every, step % self.every == 0
+        limit: float | jax.Array = self.decay
+        if self.warmup == "ratio":
+            limit = jnp.minimum(self.decay, (1 + moves) / (10 + moves))
+        elif self.warmup == "power":
+            limit = jnp.minimum(self.decay, 1 - jnp.maximum(1.0, step - 100.0) ** (-2 / 3))
+            due = (step - 1) % self.every == 0
         weight = jnp.where(due, 1 - limit, 0.0)
         return jax.tree.map(lambda a, p: a + weight.astype(a.dtype) * (p - a), average, params)
-
-    return update

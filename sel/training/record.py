@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from sel.files import write_whole
-from sel.training.config import Section
+from sel.training.config import Config
 
 Line = dict[str, Any]
 Report = Callable[[int, dict[str, float]], None]
@@ -36,7 +36,7 @@ class Record:
     def __init__(
         self,
         workdir: Path,
-        config: Section,
+        config: Config,
         learning_rate: optax.Schedule,
         start: int,
         names: Sequence[str],
@@ -101,7 +101,7 @@ class Record:
             found = {name: str(value) for name, value in values.items()}
             self._append(SKIPPED, {"step": self.step, **found, "images": [self._names[i] for i in images]})
         self._done.append(values)
-        if self.step % self._config["log_every"] == 0:
+        if self.step % self._config.log_every == 0:
             self._write()
         self._report(self.step, values)
 
@@ -114,7 +114,7 @@ class Record:
         line["learning_rate"] = float(self._learning_rate(self.step - 1))
         line["skipped"] = count - len(finite)
         line["steps_per_second"] = count / (now - self._time)
-        line["images_per_second"] = line["steps_per_second"] * self._config["batch_size"]
+        line["images_per_second"] = line["steps_per_second"] * self._config.batch_size
         self.append(line)
         self._done, self._time = [], now
 

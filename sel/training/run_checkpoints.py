@@ -11,9 +11,10 @@ import jax
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from sel.choices import differences, to_dict
 from sel.errors import UserError
-from sel.training.checkpoint import FOLDER, damaged_error, portable, read_config, steps_in
-from sel.training.config import Section, differences
+from sel.training.checkpoint import FOLDER, damaged_error, read_config, steps_in
+from sel.training.config import Config, ModelConfig
 from sel.training.state import TrainState
 
 # What the best checkpoints are the best by: of the validation on the way.
@@ -33,7 +34,7 @@ class Checkpoints:
       latest: step of the newest, which may still be being written; 0 if there is none.
     """
 
-    def __init__(self, workdir: Path, config: Section, tell: Callable[[str], None]):
+    def __init__(self, workdir: Path, config: Config, tell: Callable[[str], None]):
         """Open `workdir`, which may be new.
 
         Args:
@@ -44,20 +45,20 @@ class Checkpoints:
         Raises:
           UserError: if it holds checkpoints of a run with another configuration, or only damaged ones.
         """
-        self._config = portable(config)
+        self._config = to_dict(config, stored=True)
         self.folder, self._tell = workdir / FOLDER, tell
         self.latest = max(steps_in(self.folder), default=0)
         stored = _newest_config(self.folder)
-        different = differences(stored, self._config) if stored else []
+        different = differences(to_dict(stored, stored=True), self._config) if stored else []
         if different:
             raise UserError(
                 f"{workdir} holds a run with another configuration: {'; '.join(different[:5])}. "
                 "Continue it with the same configuration, or begin in another folder"
             )
         policies = ocp.training.preservation_policies
-        keep: list[Any] = [policies.LatestN(config["checkpoint"]["keep"])]
-        if config["checkpoint"]["keep_best"]:
-            best = config["checkpoint"]["keep_best"]
+        keep: list[Any] = [policies.LatestN(config.checkpoint.keep)]
+        if config.checkpoint.keep_best:
+            best = config.checkpoint.keep_best
             keep.append(policies.BestN(get_metric_fn=_rank, n=best, keep_checkpoints_without_metrics=False))
         # Of an array that several devices hold, Orbax lets each write a slice, which is a program to compile for each
         # shape and device: seconds at the first checkpoint, for arrays that are small. Large ones are worth it.
@@ -151,7 +152,7 @@ def _rank(metrics: Mapping[str, float]) -> float:
     return -math.inf if math.isnan(score) else score
 
 
-def _newest_config(folder: Path) -> Section | None:
+def _newest_config(folder: Path) -> ModelConfig | None:
     """The configuration of a run, or None if there is no checkpoint.
 
     Raises:

@@ -28,7 +28,7 @@ from sel.cli.console import console, print_problems, require, run
 from sel.data import DATASETS, find_prepared
 from sel.errors import UserError
 from sel.files import make_folder
-from sel.images import Report
+from sel.images import OnProblem
 
 _DATASET = flags.DEFINE_enum("dataset", None, list(DATASETS), "Which set it is.")
 _SOURCE = flags.DEFINE_string("source", "", "The download: a zip archive or a folder.")
@@ -65,7 +65,9 @@ def main() -> None:
     console.print(f"Use it with --config.data.name={name} --config.data.root={output}")
 
 
-def prepare(name: str, source: Path, folder: Path, report: Report | None) -> dict[str, Counter[tuple[int, int] | None]]:
+def prepare(
+    name: str, source: Path, folder: Path, report: OnProblem | None
+) -> dict[str, Counter[tuple[int, int] | None]]:
     """Let TFDS write the set below `folder`; count the pairs of each split by (height, width), bad ones as None."""
     import tensorflow_datasets as tfds
 

@@ -106,7 +106,7 @@ def test_an_orientation_behind_the_pixels_does_not_part_a_pair(root):
     size = int.from_bytes(content[place : place + 4], "big") + 12
     exif_chunk, rest = content[place : place + size], content[place + size :]
     (root / "low" / "2.png").write_bytes(content[:place] + rest[:-12] + exif_chunk + rest[-12:])
-    assert image_size(root / "low" / "2.png") == (6, 4)
+    assert image_size(root / "low" / "2.png") == (4, 6)
     assert load_pairs(find_pairs(root))[0].mu.shape == (4, 6, 3)
 
 

@@ -10,8 +10,10 @@ from programs import assert_one_line, photograph, snapshot
 from sel.cli.jobs import plan
 from sel.cli.waiting import shown
 from sel.errors import UserError
+from sel.images.decoding import read_photograph
 from sel.images.metadata import Metadata
-from sel.images.photographs import Photograph, read_photograph, write_photograph
+from sel.images.photographs import Photograph
+from sel.images.writing import write_photograph
 from sel.restorer import turned, turned_back
 
 

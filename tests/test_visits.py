@@ -9,7 +9,7 @@ from programs import photograph
 
 from sel.cli.visits import Model, Visits, accept, enhance
 from sel.errors import UserError
-from sel.images.photographs import read_photograph
+from sel.images.decoding import read_photograph
 from sel.restorer import Restorer
 
 pytestmark = pytest.mark.usefixtures("compile_little")

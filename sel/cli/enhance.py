@@ -20,7 +20,8 @@ from sel.cli.waiting import PhotographProgress
 from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 from sel.files import make_folder
-from sel.images.photographs import check_format, read_photograph, write_photograph
+from sel.images.decoding import read_photograph
+from sel.images.writing import check_format, write_photograph
 from sel.restorer import Restorer
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder of a training run, or one of its checkpoints.")

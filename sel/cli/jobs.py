@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sel.errors import UserError
-from sel.images.photographs import FORMATS
 from sel.images.storage import image_tree
+from sel.images.writing import FORMATS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ from sel.choices import name_of
 from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 from sel.images import image_size
-from sel.images.photographs import Photograph, read_photograph, write_photograph
+from sel.images.decoding import read_photograph
+from sel.images.photographs import Photograph
+from sel.images.resizing import reduced
+from sel.images.writing import write_photograph
 from sel.restoration import Report
 from sel.restorer import Restorer, with_sampler
 from sel.training import build_restore, find_checkpoint, read_config, read_params, sampler_steps
@@ -150,8 +153,7 @@ def enhance(restorer: Restorer, source: Path, report: Report) -> Shown:
 
 
 def _write_preview(path: Path, photograph: Photograph, intensities: np.ndarray) -> Path:
-    image = Image.fromarray(np.rint(np.clip(intensities, 0, 1) * 255).astype(np.uint8))
-    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    image = Image.fromarray(reduced(np.rint(np.clip(intensities, 0, 1) * 255).astype(np.uint8), PREVIEW_SIDE))
     profile = photograph.metadata.icc if photograph.color.shape[-1] == 3 else b""
     image.save(path, "WEBP", quality=90, icc_profile=profile)
     return path

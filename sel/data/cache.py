@@ -21,17 +21,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import PIL
+import tifffile
 
 from sel.errors import UserError
-from sel.images.image_io import RGB, Progress
-from sel.images.storage import ImageSource, Report, fingerprint
+from sel.images.reading import RGB, Progress
+from sel.images.storage import ImageSource, OnProblem, fingerprint
 
 MAX_BYTES = 50 * 2**30
 
 # Decoders differ between versions, by a level here and there.
-_VERSION = f"1, Pillow {PIL.__version__}"
+_VERSION = f"2, Pillow {PIL.__version__}, imagecodecs {imagecodecs.__version__}, tifffile {tifffile.__version__}"
 _HEADER = 128
 _ENTRY = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{32}\.building")
 _ABANDONED = 24 * 3600
@@ -64,7 +66,7 @@ def cached_images(
     *,
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
-    report: Report | None = None,
+    report: OnProblem | None = None,
 ) -> tuple[RGB | None, ...]:
     """Map images from a folder; those that it lacks are made first, on as many threads as there are cores.
 

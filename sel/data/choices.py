@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from sel.choices import check, section, setting
 from sel.data.loading import cached_pairs
 from sel.data.pairs import Pair
@@ -18,8 +15,9 @@ from sel.data.scenes import group_scenes, split_by_scene
 from sel.data.sources import DATASETS, find_dataset
 from sel.data.synthetic import bright_photographs, find_photographs, synthetic_pairs
 from sel.errors import UserError
-from sel.images.image_io import RGB, Progress
-from sel.images.storage import Report
+from sel.images.reading import RGB, Progress
+from sel.images.resizing import reduced_size, thumbnail
+from sel.images.storage import OnProblem
 
 # Training and validation pairs.
 Sides = tuple[tuple[Pair, ...], tuple[Pair, ...]]
@@ -47,7 +45,7 @@ class Data(abc.ABC):
         check(self)
 
     @abc.abstractmethod
-    def load(self, *, seed: int, report: Report | None, bars: Bars) -> Sides:
+    def load(self, *, seed: int, report: OnProblem | None, bars: Bars) -> Sides:
         """Training and validation pairs.
 
         Args:
@@ -110,7 +108,7 @@ class Pairs(Stored):
 
     name: str = setting("pairs", doc="which set it is")
 
-    def load(self, *, seed: int, report: Report | None, bars: Bars) -> Sides:
+    def load(self, *, seed: int, report: OnProblem | None, bars: Bars) -> Sides:
         """As `Data`. Both sides are looked through before the first image is decoded, which takes a while."""
         if self.name in DATASETS:
             holds = " or ".join(split.layout for split in DATASETS[self.name].splits.values())
@@ -167,7 +165,7 @@ class Photographs(Stored):
     darkenings: int = setting(4, at_least=1, doc="pairs of each photograph, every one with a camera of its own")
     camera: Camera = section(Camera, doc="the camera that darkens them")
 
-    def load(self, *, seed: int, report: Report | None, bars: Bars) -> Sides:
+    def load(self, *, seed: int, report: OnProblem | None, bars: Bars) -> Sides:
         """As `Data`."""
         root, fraction = self.place("photographs"), self.fraction
         folders = [self.train] if fraction else [self.train, str(self.validation)]
@@ -199,7 +197,7 @@ class Samples(Data):
         256, at_least=11, doc="validation photographs are reduced to this length of their longer side, in pixels"
     )
 
-    def load(self, *, seed: int, report: Report | None, bars: Bars) -> Sides:
+    def load(self, *, seed: int, report: OnProblem | None, bars: Bars) -> Sides:
         """As `Data`."""
         training, validation = sample_pairs(darkenings=self.darkenings, seed=seed)
         return training, tuple(_reduced(pair, self.validation_size) for pair in validation)
@@ -215,8 +213,5 @@ def data_kinds() -> Mapping[str, type[Data]]:
 
 def _reduced(pair: Pair, longest: int) -> Pair:
     """Both images reduced so that their longer side is `longest`."""
-    height, width = pair.x0.shape[:2]
-    scale = min(1.0, longest / max(height, width))
-    size = (round(width * scale), round(height * scale))
-    mu, x0 = (np.asarray(Image.fromarray(x).resize(size, Image.Resampling.BOX)) for x in (pair.mu, pair.x0))
-    return Pair(pair.name, mu, x0)
+    size = reduced_size(pair.x0.shape[0], pair.x0.shape[1], longest)
+    return Pair(pair.name, thumbnail(pair.mu, *size), thumbnail(pair.x0, *size))

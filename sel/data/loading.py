@@ -5,8 +5,9 @@ from pathlib import Path
 
 from sel.data.cache import MAX_BYTES, Recipe, cached_images, known_state
 from sel.data.pairs import Pair, PairPaths, join_images
-from sel.images.image_io import Progress, image_size, read_image
-from sel.images.storage import ImageSource, Report
+from sel.images.decoding import image_size
+from sel.images.reading import Progress, read_image
+from sel.images.storage import ImageSource, OnProblem
 
 
 def cached_pairs(
@@ -15,7 +16,7 @@ def cached_pairs(
     *,
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
-    report: Report | None = None,
+    report: OnProblem | None = None,
 ) -> tuple[Pair, ...]:
     """Give pairs as `load_pairs` does, with pixels that are mapped from a cache and decoded only if they are not there.
 

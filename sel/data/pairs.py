@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sel.errors import UserError
-from sel.images.image_io import Progress, image_size, list_images, natural_order, read_image, read_images
-from sel.images.storage import ImageSource, Record, Report, refuse
+from sel.images.decoding import image_size
+from sel.images.listing import list_images, natural_order
+from sel.images.reading import Progress, read_images
+from sel.images.storage import ImageSource, OnProblem, Record, refuse
 
 # What the two folders of a set are called, in lower case; the first is this project's own name.
 LOW = ("low", "input", "inp", "lq", "dark", "low-light", "low_light", "lowlight")
@@ -49,7 +51,7 @@ class Named:
     source: ImageSource
 
 
-def find_pairs(root: str | Path, *, report: Report | None = None) -> tuple[PairPaths, ...]:
+def find_pairs(root: str | Path, *, report: OnProblem | None = None) -> tuple[PairPaths, ...]:
     """Match the images of `root/low` and `root/high` by file name without suffix, never by order.
 
     The folders may have another of the names in `LOW` and `HIGH`, and the files a side's name before or after their
@@ -74,7 +76,7 @@ def find_pairs(root: str | Path, *, report: Report | None = None) -> tuple[PairP
 
 
 def match_pairs(
-    root: Path | str, low: Sequence[Named], high: Sequence[Named], *, report: Report | None = None
+    root: Path | str, low: Sequence[Named], high: Sequence[Named], *, report: OnProblem | None = None
 ) -> tuple[PairPaths, ...]:
     """Match images of equal keys, and compare their sizes.
 
@@ -121,7 +123,7 @@ def match_pairs(
 
 
 def load_pairs(
-    paths: Sequence[PairPaths], progress: Progress | None = None, *, report: Report | None = None
+    paths: Sequence[PairPaths], progress: Progress | None = None, *, report: OnProblem | None = None
 ) -> tuple[Pair, ...]:
     """Decode pairs once, on several threads, and keep them in memory as 8 bits (1.4 MB per pair of 600 x 400).
 
@@ -141,7 +143,7 @@ def load_pairs(
 
 
 def join_images(
-    paths: Sequence[PairPaths], images: Sequence[UInt8[np.ndarray, "_ _ 3"] | None], *, report: Report | None = None
+    paths: Sequence[PairPaths], images: Sequence[UInt8[np.ndarray, "_ _ 3"] | None], *, report: OnProblem | None = None
 ) -> tuple[Pair, ...]:
     """Join decoded images, low and high in turn, to pairs; one that is None leaves its pair out.
 
@@ -184,7 +186,7 @@ def _sides(root: Path) -> tuple[Path, Path]:
     )
 
 
-def _doubled(root: Path | str, images: Sequence[Named], field: str, report: Report | None) -> set[str]:
+def _doubled(root: Path | str, images: Sequence[Named], field: str, report: OnProblem | None) -> set[str]:
     count = Counter(getattr(image, field) for image in images)
     doubled = [image for image in images if count[getattr(image, field)] > 1]
     if doubled and report is None:
@@ -196,7 +198,7 @@ def _doubled(root: Path | str, images: Sequence[Named], field: str, report: Repo
     return {getattr(image, field) for image in doubled}
 
 
-def _refuse_alone(root: Path | str, low: Sequence[Named], high: Sequence[Named], report: Report | None) -> None:
+def _refuse_alone(root: Path | str, low: Sequence[Named], high: Sequence[Named], report: OnProblem | None) -> None:
     sides = [(here, there, images) for here, there, images in (("low", "high", low), ("high", "low", high)) if images]
     if sides and report is None:
         problems = [
@@ -209,14 +211,12 @@ def _refuse_alone(root: Path | str, low: Sequence[Named], high: Sequence[Named],
             refuse(report, f"{image.source}: no partner of the name {image.name} ({here} without {there})")
 
 
-def _unequal(root: Path | str, pairs: Sequence[PairPaths], report: Report | None) -> set[str]:
+def _unequal(root: Path | str, pairs: Sequence[PairPaths], report: OnProblem | None) -> set[str]:
     """Names of pairs whose sizes differ or whose headers can't be read."""
     unequal, lines = set(), []
     for pair in pairs:
         try:
             low, high = image_size(pair.low), image_size(pair.high)
-            if low != high:  # a header may lack the orientation, the decoded image doesn't
-                low, high = (read_image(source).shape[:2] for source in (pair.low, pair.high))
         except UserError as error:
             refuse(report, str(error))
             unequal.add(pair.name)

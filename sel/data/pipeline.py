@@ -13,7 +13,7 @@ import numpy as np
 from sel.data.augment import cut, draw_crops, smallest_side
 from sel.data.pairs import Pair
 from sel.errors import UserError
-from sel.images.storage import Report, refuse
+from sel.images.storage import OnProblem, refuse
 
 # Images as UInt8[b s s 3], and the numbers of their pairs.
 Batch = dict[str, np.ndarray]
@@ -80,7 +80,7 @@ def training_dataset(
 
 
 def large_enough(
-    pairs: Sequence[Pair], *, crop_size: int, resize_chance: float = 0.0, report: Report | None = None
+    pairs: Sequence[Pair], *, crop_size: int, resize_chance: float = 0.0, report: OnProblem | None = None
 ) -> tuple[Pair, ...]:
     """Leave out pairs that are smaller than the crops that training takes.
 

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from sel.camera.lowlight import darken
 from sel.data.pairs import Pair
 from sel.errors import UserError
-from sel.images.image_io import RGB, read_image
+from sel.images.reading import RGB, read_image
 
 TRAINING = ("astronaut.png", "motorcycle_left.png", "rocket.jpg")
 VALIDATION = ("chelsea.png", "coffee.png")

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.sparse.csgraph import connected_components
 
 from sel.errors import UserError
-from sel.images.image_io import RGB
+from sel.images.reading import RGB
+from sel.images.resizing import thumbnail
 
 # Of any size: the images of a list need not be as large as one another.
 Picture = UInt8[np.ndarray, "_ _ 3"]
@@ -129,7 +129,7 @@ def split_by_scene(
 
 def content_hash(image: RGB) -> str:
     """Return the image reduced to 8 x 8 pixels as 384 hexadecimal digits: another file of it has nearly the same."""
-    return _reduced(image, HASH_SIDE).tobytes().hex()
+    return thumbnail(image, HASH_SIDE, HASH_SIDE).tobytes().hex()
 
 
 def find_same(hashes: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
@@ -157,14 +157,10 @@ def _levels(hashes: Mapping[str, str]) -> Int[np.ndarray, "n d"]:
     return np.stack([np.frombuffer(bytes.fromhex(text), np.uint8) for text in hashes.values()]).astype(np.int16)
 
 
-def _reduced(image: RGB, side: int) -> UInt8[np.ndarray, "s s 3"]:
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
-
-
 def _details(images: Sequence[Picture]) -> Float[np.ndarray, "n s s 3"]:
     """Thumbnails without what a blur keeps."""
     with ThreadPoolExecutor() as pool:
-        thumbnails = np.stack(list(pool.map(lambda image: _reduced(image, SIDE), images))).astype(np.float32)
+        thumbnails = np.stack(list(pool.map(lambda image: thumbnail(image, SIDE, SIDE), images))).astype(np.float32)
     return thumbnails - gaussian_filter(thumbnails, (0, BLUR, BLUR, 0), mode="nearest")
 
 

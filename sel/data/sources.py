@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from sel.data.pairs import HIGH, LOW, Named, PairPaths, agreed_names, find_pairs, match_pairs, scene_key, several
 from sel.data.prepared import find_prepared, prepared_pairs
 from sel.errors import UserError
-from sel.images.storage import ImageSource, Report, image_tree
+from sel.images.storage import ImageSource, OnProblem, image_tree
 
 _LOW, _HIGH = "|".join(map(re.escape, LOW)), "|".join(map(re.escape, HIGH))
 
@@ -118,7 +118,7 @@ DATASETS: Mapping[str, Dataset] = {
 }
 
 
-def find_dataset(name: str, root: str | Path, split: str, *, report: Report | None = None) -> tuple[PairPaths, ...]:
+def find_dataset(name: str, root: str | Path, split: str, *, report: OnProblem | None = None) -> tuple[PairPaths, ...]:
     """Find the pairs of one split of a set.
 
     Args:
@@ -146,7 +146,7 @@ def find_dataset(name: str, root: str | Path, split: str, *, report: Report | No
 
 
 def split_pairs(
-    name: str, images: Images, split: str, root: Path, *, report: Report | None = None
+    name: str, images: Images, split: str, root: Path, *, report: OnProblem | None = None
 ) -> tuple[PairPaths, ...]:
     """Match the images of one split among all that were found below `root`; as `find_dataset`."""
     dataset = DATASETS[name]
@@ -178,7 +178,7 @@ def split_images(name: str, images: Images, split: str) -> tuple[list[Named], li
     return (_exposures(low, rule.stops), high) if rule.stops else agreed_names(low, high)
 
 
-def _find_own(root: Path, split: str, report: Report | None) -> tuple[PairPaths, ...]:
+def _find_own(root: Path, split: str, report: OnProblem | None) -> tuple[PairPaths, ...]:
     if not root.is_file():
         return find_pairs(root / split, report=report)
     images = image_tree(root, report=report)

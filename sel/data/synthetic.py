@@ -14,20 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, UInt8
-from PIL import Image
 
 from sel.camera.lowlight import darken, sample_camera
 from sel.data.cache import MAX_BYTES, Recipe, cached_images, known_state
 from sel.data.pairs import Pair
 from sel.errors import UserError
-from sel.images.image_io import RGB, Progress, image_size, natural_order, read_image
-from sel.images.storage import ImageSource, Report, image_tree
+from sel.images.decoding import image_size
+from sel.images.listing import natural_order
+from sel.images.reading import RGB, Progress, read_image
+from sel.images.resizing import reduced, reduced_size
+from sel.images.storage import ImageSource, OnProblem, image_tree
 
 # Sizes are rounded up to multiples of this before JAX sees them: it compiles for each anew.
 _TILE = 128
 
 
-def find_photographs(root: str | Path, *, report: Report | None = None) -> dict[str, ImageSource]:
+def find_photographs(root: str | Path, *, report: OnProblem | None = None) -> dict[str, ImageSource]:
     """Find all images of a folder, of the folders in it, or of a zip archive.
 
     Args:
@@ -59,7 +61,7 @@ def bright_photographs(
     longest_side: int = 1024,
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
-    report: Report | None = None,
+    report: OnProblem | None = None,
 ) -> dict[str, RGB]:
     """Read photographs through the cache, large ones reduced, which also averages out noise of their own.
 
@@ -146,18 +148,9 @@ def _reduction(source: ImageSource, longest_side: int) -> Recipe:
     """The recipe of an image with a bounded longer side."""
 
     def size() -> tuple[int, int]:
-        return _bounded(*image_size(source), longest_side)
+        return reduced_size(*image_size(source), longest_side)
 
     def make() -> RGB:
-        image = read_image(source)
-        height, width = _bounded(image.shape[0], image.shape[1], longest_side)
-        if (height, width) == image.shape[:2]:
-            return image
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+        return reduced(read_image(source), longest_side)
 
     return Recipe(f"reduced {longest_side} {known_state(source)}", size, make)
-
-
-def _bounded(height: int, width: int, longest_side: int) -> tuple[int, int]:
-    scale = min(1.0, longest_side / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))

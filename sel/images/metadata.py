@@ -4,8 +4,8 @@ import contextlib
 import io
 import re
 import struct
-import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tifffile
@@ -50,35 +50,59 @@ class Metadata:
     icc: bytes = b""
     dpi: tuple[float, float] | None = None
 
+    def fitting(self, channels: int) -> "Metadata":
+        """Without a colour profile of other colours, as that of CMYK is once these have become RGB."""
+        wanted = b"GRAY" if channels == 1 else b"RGB "
+        return replace(self, icc=b"") if self.icc and self.icc[16:20] != wanted else self
 
-def read_metadata(image: Image.Image, shape: tuple[int, ...]) -> Metadata:
-    """Read what an image of any format says; what is damaged is left out.
+
+def exif_of(info: Mapping[Any, Any]) -> Image.Exif:
+    """EXIF among what Pillow knows of a file, with the orientation that XMP may hold instead; empty if damaged."""
+    # Formats' own ways to find it decode the whole image; this one takes what is given.
+    carrier = Image.new("L", (1, 1))
+    carrier.info = {**info}
+    with contextlib.suppress(Exception):
+        return carrier.getexif()
+    return Image.Exif()
+
+
+def orientation_of(exif: Mapping[int, Any]) -> int:
+    """Orientation, 1 to 8; 1 if there is none that makes sense."""
+    with contextlib.suppress(Exception):
+        found = int(exif.get(Base.Orientation, 1))
+        return found if 1 <= found <= 8 else 1
+    return 1
+
+
+def read_metadata(exif: Image.Exif, info: Mapping[Any, Any], shape: tuple[int, ...]) -> Metadata:
+    """Keep what can be written again; what is damaged is left out.
 
     Args:
-        image: An image that is loaded.
-        shape: (height, width) of its pixels when upright, which EXIF repeats.
+        exif: As Pillow represents it.
+        info: What else Pillow knows: `icc_profile`, `xmp` or `XML:com.adobe.xmp`, `dpi`.
+        shape: (height, width) of the upright pixels, which EXIF repeats.
 
     Returns:
-        What can be written again.
+        The metadata.
     """
-    exif, xmp, icc, dpi = b"", b"", b"", None
+    kept, xmp, icc, dpi = b"", b"", b"", None
     with contextlib.suppress(Exception):
-        exif = _kept_exif(image, shape)
+        kept = _kept_exif(exif, shape)
     with contextlib.suppress(Exception):
-        packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+        packet = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
         packet = packet.encode() if isinstance(packet, str) else bytes(packet).rstrip(b"\0")
         # The pixels are upright now.
         xmp = re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[1-8]", rb"\g<1>1", packet)
     with contextlib.suppress(Exception):
-        icc = bytes(image.info.get("icc_profile") or b"")
+        icc = bytes(info.get("icc_profile") or b"")
     with contextlib.suppress(Exception):
-        x, y = (float(value) for value in image.info["dpi"])
+        x, y = (float(value) for value in info["dpi"])
         dpi = (x, y) if 1 <= x <= 1e5 and 1 <= y <= 1e5 else None
-    return Metadata(exif, xmp, icc, dpi)
+    return Metadata(kept, xmp, icc, dpi)
 
 
-def _kept_exif(image: Image.Image, shape: tuple[int, ...]) -> bytes:
-    found, kept = Image.Image.getexif(image), Image.Exif()
+def _kept_exif(found: Image.Exif, shape: tuple[int, ...]) -> bytes:
+    kept = Image.Exif()
     for tag in _DESCRIPTIVE:
         if tag in found:
             # Pillow reads text as Latin-1 and writes it as ASCII; most is UTF-8.
@@ -100,25 +124,6 @@ def pillow_options(metadata: Metadata, kind: str) -> dict[str, Any]:
     options: dict[str, Any] = {"exif": metadata.exif, "icc_profile": metadata.icc, "xmp": metadata.xmp}
     options |= {"dpi": metadata.dpi} if kind == "JPEG" else {}
     return {name: value for name, value in options.items() if value}
-
-
-def add_png_chunks(png: bytes, metadata: Metadata) -> bytes:
-    """Put metadata behind the header of a PNG, which comes first and has a fixed length."""
-    chunks = []
-    if metadata.icc:
-        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc)))
-    if metadata.dpi:
-        # Pixels per metre.
-        chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
-    if metadata.exif:
-        chunks.append((b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")))
-    if metadata.xmp:
-        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
-    coded = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    ]
-    header = 33
-    return png[:header] + b"".join(coded) + png[header:]
 
 
 def tiff_options(metadata: Metadata) -> dict[str, Any]:

@@ -16,14 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sel.errors import UserError
+from sel.images.formats import SUFFIXES
+from sel.images.limits import MAX_MEMBER_BYTES
 
 # Who is told of a file that is left out; without one, the first such file stops everything.
-Report = Callable[[UserError], object]
-
-SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-
-# Archives of photographs hold nothing larger: a member that claims to is made to fill the memory.
-LARGEST_MEMBER = 2**30
+OnProblem = Callable[[UserError], object]
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def fingerprint(source: ImageSource) -> str:
     return f"{path.absolute()}:{place}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
 
 
-def image_tree(root: str | Path, *, report: Report | None = None) -> dict[PurePosixPath, ImageSource]:
+def image_tree(root: str | Path, *, report: OnProblem | None = None) -> dict[PurePosixPath, ImageSource]:
     """Find all images below a folder or in a zip archive.
 
     Hidden files and what macOS adds to archives (`__MACOSX`) are passed over. Links to folders are followed, except to
@@ -134,7 +131,7 @@ def image_tree(root: str | Path, *, report: Report | None = None) -> dict[PurePo
     raise UserError(f"{root}: {'neither a folder nor a file' if root.exists() else 'no such folder or file'}")
 
 
-def refuse(report: Report | None, message: str) -> None:
+def refuse(report: OnProblem | None, message: str) -> None:
     """Tell `report` of something left out, or raise it."""
     if report is None:
         raise UserError(message)
@@ -147,7 +144,7 @@ def is_image_name(path: PurePosixPath) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden
 
 
-def _folder_tree(root: Path, report: Report | None) -> dict[PurePosixPath, ImageSource]:
+def _folder_tree(root: Path, report: OnProblem | None) -> dict[PurePosixPath, ImageSource]:
     images: dict[PurePosixPath, ImageSource] = {}
     linked: set[str] = set()
 
@@ -178,7 +175,7 @@ def _folder_tree(root: Path, report: Report | None) -> dict[PurePosixPath, Image
     return images
 
 
-def _zip_tree(archive: Path, report: Report | None) -> dict[PurePosixPath, ImageSource]:
+def _zip_tree(archive: Path, report: OnProblem | None) -> dict[PurePosixPath, ImageSource]:
     try:
         members = _open_zip(archive, archive.stat().st_mtime_ns, os.getpid()).infolist()
     except OSError as error:
@@ -199,7 +196,7 @@ def _zip_tree(archive: Path, report: Report | None) -> dict[PurePosixPath, Image
             continue
         elif info.flag_bits & 1:
             refuse(report, f"{source}: encrypted")
-        elif info.file_size > LARGEST_MEMBER:
+        elif info.file_size > MAX_MEMBER_BYTES:
             refuse(report, f"{source}: too large, {info.file_size / 2**30:.1f} GiB")
         elif count[info.filename] > 1:
             refuse(report, f"{source}: the archive holds this name twice")

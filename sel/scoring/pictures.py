@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sel.images import write_png
+from sel.images.resizing import reduced
 
 # White in a picture of the error.
 LARGEST_ERROR = 128
@@ -23,13 +24,13 @@ def comparison(
     width: int = 360,
     gap: int = 6,
 ) -> np.ndarray:
-    """One row for each scene, such as dark | enhanced | target, each image reduced to `width` pixels if it is wider.
+    """One row for each scene, such as dark | enhanced | target, each image reduced to sides of `width` pixels at most.
 
     Args:
       rows: 8-bit images `[h, w, 3]`; those of a row are of one size.
       headings: what each column is.
       captions: what stands above each row.
-      width: of a column, at most.
+      width: of a column and height of a row, at most.
       gap: white pixels around images.
 
     Returns:
@@ -54,14 +55,6 @@ def write_comparison(path: Path, rows: Sequence[Sequence[np.ndarray]], **options
       UserError: if the file can't be written.
     """
     write_png(path, comparison(rows, **options))
-
-
-def reduced(image: np.ndarray, width: int) -> np.ndarray:
-    """An image that is at most `width` pixels wide."""
-    if image.shape[1] <= width:
-        return image
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def error_picture(image: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from sel.files import write_text
-from sel.scoring.pictures import LARGEST_ERROR, error_picture, reduced, write_comparison
+from sel.images.resizing import reduced
+from sel.scoring.pictures import LARGEST_ERROR, error_picture, write_comparison
 from sel.scoring.scores import VARIANTS, Row, Score
 
 # Pixels across a picture, and how many scenes of either end are shown.

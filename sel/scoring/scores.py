@@ -15,7 +15,7 @@ import numpy as np
 from sel import spatial_entropy_loss
 from sel.data import Pair
 from sel.errors import UserError
-from sel.images import Report
+from sel.images import OnProblem
 from sel.metrics import make_lpips, match_gt_mean, niqe, psnr, ssim
 from sel.restorer import Restorer
 
@@ -129,7 +129,7 @@ def summarize(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return result
 
 
-def scorable(pairs: Sequence[Pair], report: Report | None = None) -> tuple[Pair, ...]:
+def scorable(pairs: Sequence[Pair], report: OnProblem | None = None) -> tuple[Pair, ...]:
     """Leave out images that are too small to be scored.
 
     Raises:

@@ -2,9 +2,10 @@
 
 import io
 
+import numpy as np
 from PIL import ExifTags, Image
 
-from sel.images.image_io import RGB, read_image
+from sel.images.reading import RGB, read_image
 from sel.images.storage import ImageSource, read_bytes
 
 
@@ -21,18 +22,22 @@ def encoded(source: ImageSource) -> tuple[bytes, RGB]:
         UserError: The image cannot be read.
     """
     pixels, content = read_image(source), read_bytes(source)
-    return (content if _is_plain(content) else _png(pixels)), pixels
+    return (content if _is_plain(content, pixels) else _png(pixels)), pixels
 
 
-def _is_plain(content: bytes) -> bool:
-    with Image.open(io.BytesIO(content)) as image:
-        # Of a PNG the orientation may stand behind the pixels: they are read already, and are in memory.
-        image.load()
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if image.mode != "RGB" or image.has_transparency_data or orientation != 1:
-            return False
-        # Byte 24 of a PNG is its depth: of 16 bits Pillow keeps 8 and other readers keep all.
-        return image.format == "JPEG" or (image.format == "PNG" and content[24] == 8)
+def _is_plain(content: bytes, pixels: RGB) -> bool:
+    """Whether a reader that knows nothing of this project's rules gets the same pixels."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+            # Of a PNG the orientation may stand behind the pixels.
+            image.load()
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            if image.mode != "RGB" or image.has_transparency_data or turned:
+                return False
+            # Byte 24 of a PNG is its depth: of 16 bits Pillow keeps 8 and other readers keep all.
+            return (image.format == "JPEG" or content[24] == 8) and np.array_equal(np.asarray(image), pixels)
+    except Exception:  # of another format, or with metadata that stop other readers
+        return False
 
 
 def _png(pixels: RGB) -> bytes:

@@ -13,7 +13,7 @@ from sel.data.builders.encoding import encoded
 from sel.data.pairs import PairPaths
 from sel.data.sources import DATASETS, missing_split, split_images, split_pairs
 from sel.errors import UserError
-from sel.images.storage import Report, image_tree, refuse
+from sel.images.storage import OnProblem, image_tree, refuse
 
 # Told of each pair: the split, how many pairs it has, and (height, width), or None for a pair that was left out.
 Observer = Callable[[str, int, tuple[int, int] | None], object]
@@ -43,7 +43,7 @@ class PairedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         self,
         *,
         source: str | os.PathLike[str] | None = None,
-        report: Report | None = _warn,
+        report: OnProblem | None = _warn,
         observer: Observer | None = None,
         file_format: str = "array_record",
         **options: Any,
@@ -101,7 +101,7 @@ class PairedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 
 
 def _ahead(
-    pairs: Sequence[PairPaths], report: Report | None
+    pairs: Sequence[PairPaths], report: OnProblem | None
 ) -> Iterator[tuple[PairPaths, Example | None, tuple[int, int] | None]]:
     """Encode pairs on several threads, a bounded number ahead; problems are told in order."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -11,8 +11,11 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 from sel.errors import UserError
-from sel.images.metadata import Metadata, add_png_chunks
-from sel.images.photographs import Photograph, read_photograph, write_photograph
+from sel.images.decoding import read_photograph
+from sel.images.metadata import Metadata
+from sel.images.photographs import Photograph
+from sel.images.png import add_png_metadata
+from sel.images.writing import write_photograph
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (20, 31, 3), dtype=np.uint8)
@@ -88,7 +91,7 @@ def test_orientation_is_applied(tmp_path, orientation):
     deep = COLOR.astype(np.uint16) * 257
     Image.fromarray(COLOR).save(tmp_path / "a.png", exif=data)
     coded = bytes(imagecodecs.png_encode(deep))
-    (tmp_path / "b.png").write_bytes(add_png_chunks(coded, Metadata(exif=data.tobytes())))
+    (tmp_path / "b.png").write_bytes(add_png_metadata(coded, Metadata(exif=data.tobytes())))
     for name, pixels in (("a.tif", COLOR), ("b.tif", deep)):
         tags = [(274, "H", 1, orientation, True)]
         tifffile.imwrite(tmp_path / name, pixels, photometric="rgb", extratags=tags)
@@ -181,7 +184,7 @@ def test_what_a_format_cannot_hold_is_named(tmp_path):
         ("a.jpg", clear, "no transparency"),
         ("a.gif", clear, "must end in"),
         ("a.webp", Photograph(np.zeros((1, 17_000, 3), np.uint8), None, Metadata()), "16383 pixels"),
-        ("no/a.png", clear, "cannot be written"),
+        ("no/a.png", clear, "can't be written"),
     ):
         with pytest.raises(UserError, match=message):
             write_photograph(tmp_path / name, photograph)

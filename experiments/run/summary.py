@@ -100,7 +100,7 @@ def saved_bytes(module: nn.Module, params: Any, batch: int, crop: int) -> int:
     """Bytes that the forward pass keeps for the backward pass, without the parameters.
 
     With the gradients, a lower bound: the compiler takes up to a third more for the network on CPU, see
-    docs/training.md.
+    docs/benchmarks/estimates.md.
     """
 
     def backward(params: Any, *inputs: Any) -> Any:

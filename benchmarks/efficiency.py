@@ -2,7 +2,8 @@
 
     python -m benchmarks.efficiency
 
-Prints the tables of docs/benchmarks/scaling.md, which says what is assumed; `benchmarks.traffic` counts the bytes in the program.
+Prints the tables of docs/benchmarks/scaling.md, which says what is assumed; `benchmarks.traffic` counts the bytes in
+the program.
 """
 
 import argparse

@@ -3,7 +3,8 @@
     python -m benchmarks.traffic
 
 Compiles the step of `experiments.train` for 2, 4 and 8 CPU devices, with the state whole on each of them and split over
-all of them, and adds up what the collectives of the optimized program take and give. docs/benchmarks/scaling.md uses the figures.
+all of them, and adds up what the collectives of the optimized program take and give. docs/benchmarks/scaling.md uses
+the figures.
 """
 
 import argparse

@@ -4,12 +4,15 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
@@ -18,6 +21,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from oracles import quick_jit
 
 import sel
+from sel.entropy import inputs
 
 each_implementation = pytest.mark.parametrize("implementation", ["dense", "sparse"])
 OPTIONS = {"num_bins": 6, "divergence": "relative", "windows": (1, 3)}
@@ -137,9 +141,27 @@ def check_one_argument_varies(implementation):
         np.testing.assert_allclose(values, expected[1], **CLOSE)
 
 
-def check_devices(count, implementation, *, mapped):
+def check_set_mesh():
+    """Under `jax.set_mesh`: images divided by rows, too; maps, entropies, densities; a bandwidth that is computed."""
+    mesh = jax.make_mesh((2,), ("data",))
+    x, y = PREDICTIONS[:2, :4], TARGETS[:2, :4]
+
+    def everything(x, y):
+        loss = losses(x, y, "dense")
+        mixed = sel.combined_loss(x, y, l1=1.0, blurred_l1=1.0, blur_sigma=0.3, bandwidth=x.max(), **OPTIONS)
+        kept = losses(x, y, "dense", return_map=True)
+        return loss, mixed, kept, sel.spatial_entropy(x, num_bins=4), sel.joint_density(x, num_bins=4, windows=(1,))
+
+    expected = quick_jit(everything)(x, y)
+    with jax.set_mesh(mesh):
+        for spec in (PartitionSpec("data"), PartitionSpec(None, "data"), PartitionSpec()):
+            found = quick_jit(everything)(*jax.device_put((x, y), NamedSharding(mesh, spec)))
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), found, expected)
+
+
+def check_devices(count, implementation, *, mapped, axes=AxisType.Auto):
     """Gradients and losses with the batch divided among devices: by `jax.shard_map`, or by the compiler."""
-    mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
+    mesh = jax.make_mesh((count,), ("data",), axis_types=(axes,), devices=jax.devices()[:count])
     spec = PartitionSpec("data")
     work = functools.partial(gradient_and_losses, implementation=implementation)
     if mapped:
@@ -157,10 +179,15 @@ def test_one_device(implementation):
 
 def test_two_devices():
     script = """
-        from test_entropy_api import check_devices, check_one_argument_varies
+        from jax.sharding import AxisType
+        from test_entropy_api import check_devices, check_one_argument_varies, check_set_mesh
         check_devices(2, "dense", mapped=True)
         check_devices(2, "sparse", mapped=True)
         check_devices(2, "sparse", mapped=False)
+        check_devices(2, "dense", mapped=False, axes=AxisType.Explicit)
+        check_devices(2, "sparse", mapped=False, axes=AxisType.Explicit)
+        check_devices(2, "sparse", mapped=True, axes=AxisType.Explicit)
+        check_set_mesh()
         check_one_argument_varies("dense")
         check_one_argument_varies("sparse")
     """
@@ -328,6 +355,94 @@ def test_drawn_neighbor_weights_are_given_to_each_call():
     np.testing.assert_array_equal(found, expected)
     with pytest.raises(ValueError, match="neighbor_weights must be one of dirichlet, normal, found 'cauchy'"):
         sel.SpatialEntropyLoss(neighbor_weights="cauchy")
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_strict_promotion(dtype):
+    x, where = jax.ShapeDtypeStruct((1, 5, 6, 3), dtype), jax.ShapeDtypeStruct((1, 5, 6, 3), jnp.bool_)
+
+    def gradients(x, y, where):
+        def total(x):
+            options = {"where": where, "bandwidth": "silverman", "gray": True}
+            local = [losses(x, y, i, where=where) for i in ("dense", "sparse")]
+            mixed = sel.combined_loss(x, y, l1=1.0, blurred_l1=np.float32(0.5), **options)
+            published = sel.spatial_entropy_loss(x, y, variant="published", implementation="dense")
+            return sum(
+                loss.sum() for loss in (*local, mixed, published, sel.spatial_entropy(x, implementation="dense"))
+            )
+
+        return jax.grad(total)(x)
+
+    with jax.numpy_dtype_promotion("strict"):
+        assert jax.eval_shape(gradients, x, x, where).dtype == dtype
+        assert jax.eval_shape(sel.joint_density, x).dtype == dtype
+
+
+@pytest.mark.usefixtures("_unchecked")
+def test_lists_are_refused_in_words():
+    with pytest.raises(TypeError, match="predictions must be an array of JAX or NumPy, found list"):
+        sel.spatial_entropy_loss(PREDICTIONS.tolist(), TARGETS)
+    with pytest.raises(TypeError, match="where must be an array of JAX or NumPy, found list"):
+        sel.combined_loss(PREDICTIONS, TARGETS, where=[True])
+
+
+def test_a_mask_of_one_channel_is_that_of_all():
+    where = np.random.default_rng(3).random((3, 5, 6, 1)) < 0.7
+    both = quick_jit(lambda x, y, w: (losses(x, y, "dense", where=w), losses(x, y, "dense", where=jnp.tile(w, 2))))
+    np.testing.assert_array_equal(*both(PREDICTIONS, TARGETS, where))
+
+
+def test_value_range_and_bandwidth_may_be_arrays():
+    def loss(bandwidth, value_range):
+        return losses(PREDICTIONS, TARGETS, "dense", bandwidth=bandwidth, value_range=value_range)
+
+    expected = quick_jit(lambda: loss(0.6, (-0.1, 1.2)))()
+    found = quick_jit(loss)(jnp.float32(0.6), jnp.asarray([-0.1, 1.2]))
+    np.testing.assert_allclose(found, expected, **CLOSE)
+    known = jnp.float32(0.6), (np.float64(-0.1), jnp.float32(1.2))  # comparing a known array inside jit is traced, too
+    np.testing.assert_allclose(quick_jit(lambda: loss(*known))(), expected, **CLOSE)
+    with pytest.raises(ValueError, match="value_range must be"):
+        sel.SpatialEntropyLoss(value_range=jnp.asarray([1.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "message"),
+    [
+        ((2, 3, 8, 9), 1, r"predictions of shape \(2, 3, 8, 9\) are taken for images of 3 rows with 9 channels"),
+        ((2, 5, 6, 3), 255, r"predictions have values far above value_range=\(0, 1\)"),
+        ((2, 5, 6, 3), 1, None),
+        ((2, 3, 8, 4), 3, None),
+    ],
+)
+def test_unlikely_images_are_warned_of_once(shape, scale, message):
+    images = {"predictions": scale * np.random.default_rng(4).random(shape, np.float32)}
+    images["targets"] = images["predictions"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            inputs.checked(images, None, sel.SpatialEntropyLoss())
+        jax.eval_shape(lambda x: inputs.checked({"x": x}, None, sel.SpatialEntropyLoss()), images["targets"])
+    assert len(caught) == (message is not None)
+    for warning in caught:
+        assert re.match(message, str(warning.message))
+
+
+@each_implementation
+def test_export_with_symbolic_batch_and_sides(implementation):
+    b, h, w = jax.export.symbolic_shape("b, h, w")
+    x = jax.ShapeDtypeStruct((b, h, w, 1), jnp.float32)
+    loss = quick_jit(functools.partial(losses, implementation=implementation))
+    exported = jax.export.export(loss)(x, x)
+    for shape in ((1, 5, 6, 1), (2, 40, 17, 1)):
+        images = np.random.default_rng(5).random((2, *shape), np.float32)
+        np.testing.assert_allclose(exported.call(*images), loss(*images), **CLOSE)
+
+
+def test_hessian_by_forward_over_reverse():
+    x, y = PREDICTIONS[0, :3, :3, :1], TARGETS[0, :3, :3, :1]
+    found = [quick_jit(jax.hessian(lambda x, i=i: losses(x, y, i)))(x) for i in ("dense", "sparse")]
+    # A sum of 32 products with both signs.
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-5 * np.abs(found[0]).max())
 
 
 def temporary_bytes(num_bins):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sel.choices import setting
-from sel.entropy.inputs import Pixels, check_images, warn_if_unlikely
+from sel.entropy.inputs import Pixels, checked, working_dtype
 from sel.entropy.loss import SpatialEntropyLoss
+from sel.entropy.meshes import of_batch, on_any_mesh
 from sel.entropy.neighborhood import absolute, blur
-from sel.entropy.options import from_options, is_number, is_traced
+from sel.entropy.options import from_options, is_number, known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,9 @@ class CombinedLoss(SpatialEntropyLoss):
         super().__post_init__()
         for name in ("entropy", "l1", "blurred_l1"):
             weight = getattr(self, name)
-            if not is_number(weight) or (not is_traced(weight) and not 0 <= weight < jnp.inf):
+            if not is_number(weight) or not 0 <= known(weight, 1) < jnp.inf:
                 raise ValueError(f"{name} must be a weight of at least 0, found {weight!r}")
-        if not is_number(self.blur_sigma) or is_traced(self.blur_sigma) or not 0 < self.blur_sigma < jnp.inf:
+        if not is_number(self.blur_sigma) or not 0 < known(self.blur_sigma, -1) < jnp.inf:
             raise ValueError(f"blur_sigma must be a positive number of pixels, found {self.blur_sigma!r}")
 
     def __call__(  # type: ignore[override]  # its terms are means over the image: there is no map
@@ -57,22 +58,26 @@ class CombinedLoss(SpatialEntropyLoss):
     ) -> Float[Array, "..."]:
         """The loss of each image; `where` masks every term."""
         images = {"predictions": predictions, "targets": targets}
-        where = check_images(images, where)
-        warn_if_unlikely(images, where, self.value_range)
-        dtype = jnp.promote_types(predictions.dtype, jnp.float32)
+        where = checked(images, where, self)
+        return on_any_mesh(CombinedLoss._of_images, self, images, of_batch, where=where, drawn=neighbor_weights)
+
+    def _of_images(self, images, where, drawn):
+        predictions, targets = images.values()
+        dtype = working_dtype(predictions.dtype)
         difference = jnp.asarray(predictions, dtype) - jnp.asarray(targets, dtype)
         mask = jnp.ones_like(difference) if where is None else jnp.asarray(where, dtype)
         difference = jnp.where(mask > 0, difference, 0)
         count = jnp.maximum(mask.sum((-3, -2, -1)), 1)
         total = jnp.zeros(predictions.shape[:-3], dtype)
         if _is_on(self.entropy):
-            loss = super().__call__(predictions, targets, where=where, neighbor_weights=neighbor_weights)
-            total += self.entropy * loss.astype(dtype)
+            loss = super().__call__(predictions, targets, where=where, neighbor_weights=drawn)
+            total += jnp.asarray(self.entropy, dtype) * loss.astype(dtype)
         if _is_on(self.l1):
-            total += self.l1 * absolute(difference).sum((-3, -2, -1)) / count
+            total += jnp.asarray(self.l1, dtype) * absolute(difference).sum((-3, -2, -1)) / count
         if _is_on(self.blurred_l1):
             blurred = blur(difference, self.blur_sigma) / jnp.maximum(blur(mask, self.blur_sigma), 1e-6)
-            total += self.blurred_l1 * (absolute(blurred) * mask).sum((-3, -2, -1)) / count
+            mean = (absolute(blurred) * mask).sum((-3, -2, -1)) / count
+            total += jnp.asarray(self.blurred_l1, dtype) * mean
         return total.astype(predictions.dtype)
 
 
@@ -103,4 +108,4 @@ def combined_loss(
 
 
 def _is_on(weight: Any) -> bool:
-    return is_traced(weight) or weight != 0
+    return known(weight, 1) != 0

@@ -107,8 +107,9 @@ def density_sums(
     """
     one_plane = jax.checkpoint(lambda args: _plane_sums(*args, estimator=estimator, divergence=divergence))
     h, w = mask.shape[1:]
-    planes = max(1, _SLAB // (h * w * estimator.num_bins))
-    return lax.map(one_plane, (fields, mask, bandwidth), batch_size=planes)
+    known = isinstance(h, int) and isinstance(w, int)  # not in `jax.export` with symbolic sides
+    planes = max(1, _SLAB // (h * w * estimator.num_bins)) if known else 1
+    return lax.map(one_plane, (fields, mask, bandwidth), batch_size=planes if planes > 1 else None)
 
 
 def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):

@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, Shaped
 from sel.entropy import density, sparse
 from sel.entropy.density import Estimator, Field
 from sel.entropy.neighborhood import clip, neighbor_mean, neighbor_sum, window_taps
-from sel.entropy.options import DensityOptions, Range, is_traced
+from sel.entropy.options import DensityOptions, Range, is_traced, known
 
-# Checked by `check_images`, whose errors are for people.
+# Checked by `checked`, whose errors are for people.
 Pixels = Shaped[Array | np.ndarray, "..."]
 
 _ALGORITHMS = {"dense": density.density_sums, "sparse": sparse.density_sums}
@@ -61,9 +61,7 @@ class Inputs:
 def prepare(
     images: Mapping[str, Any], options: DensityOptions, *, where: Any = None, neighbor_weights: Any = None
 ) -> Inputs:
-    """Bring images and options, see `sel.spatial_entropy_loss`, into the form of the algorithms."""
-    where = check_images(images, where)
-    warn_if_unlikely(images, where, options.value_range)
+    """Bring images and options, checked, into the form of the algorithms."""
     taps = _taps(options)
     estimator = Estimator(int(options.num_bins), options.kernel, taps, options.variant == "published")
     implementation = options.implementation
@@ -71,7 +69,7 @@ def prepare(
         implementation = "sparse" if jax.default_backend() == "cpu" else "dense"
 
     first, *_ = images.values()
-    dtype = jnp.promote_types(first.dtype, jnp.float32)
+    dtype = working_dtype(first.dtype)
     mask = jnp.ones(first.shape, dtype) if where is None else jnp.asarray(where, dtype)
     # Values that do not count are replaced before anything is computed from them: 0 times NaN is NaN.
     values = [jnp.asarray(x, dtype) for x in images.values()]
@@ -106,16 +104,20 @@ def _vary_together(arrays: Any) -> Any:
     return jax.tree.map(lambda x: x + zero, arrays)
 
 
-def check_images(images: Mapping[str, Any], where: Any = None) -> Any:
-    """Refuse what is not floating point, has fewer than three axes, or differs in shape or dtype.
-
-    Returns:
-      The mask, with the channels of the images.
+def checked(images: Mapping[str, Any], where: Any, options: DensityOptions) -> Any:
+    """The mask, with the channels of the images; refuses what is no image, and warns of what is probably none.
 
     Raises:
       TypeError: if something is not an array, or an image not floating point.
       ValueError: if shapes or dtypes differ.
     """
+    where = _check_images(images, where)
+    _warn_if_unlikely(images, where, options.value_range)
+    return where
+
+
+def _check_images(images: Mapping[str, Any], where: Any) -> Any:
+    """Refuse what is not floating point, has fewer than three axes, or differs in shape or dtype."""
     given = {**images, **({} if where is None else {"where": where})}
     for name, x in given.items():
         if not isinstance(x, jax.Array | np.ndarray):
@@ -136,7 +138,12 @@ def check_images(images: Mapping[str, Any], where: Any = None) -> Any:
     return where
 
 
-def warn_if_unlikely(images: Mapping[str, Any], where: Any, value_range: Range) -> None:
+def working_dtype(dtype: Any) -> Any:
+    """What to compute in: float32 or better. Not by `jnp.promote_types`, which refuses under strict promotion."""
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+
+
+def _warn_if_unlikely(images: Mapping[str, Any], where: Any, value_range: Range) -> None:
     """Warn, outside `jax.jit`, of images that are probably in another layout or range.
 
     Inside `jax.jit` values are not known, and warnings would be repeated whenever something is compiled.
@@ -152,7 +159,7 @@ def warn_if_unlikely(images: Mapping[str, Any], where: Any, value_range: Range) 
         )
     if any(map(is_traced, value_range)):
         return
-    low, high = map(float, value_range)
+    low, high = (known(x, 0) for x in value_range)
     for name, x in images.items():
         if _largest(x, where) > low + 10 * (high - low):
             _warn(

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
 
@@ -83,11 +84,14 @@ def evenly(work: Array) -> Array:
     return jnp.argsort(-work)[jnp.array(first + second)]
 
 
-def group_size(count: int) -> int:
+def group_size(count: Any) -> int:
     """How many of `count` tasks to do together: enough loops for several threads, few left over in the last group.
 
-    A few tasks are done one by one, before more loops are compiled (12 take 4 s, one 1.5 s).
+    A few tasks are done one by one, before more loops are compiled (12 take 4 s, one 1.5 s). A symbolic number, as
+    `jax.export` has it, is taken for a large one.
     """
+    if not isinstance(count, int | np.integer):
+        return FEWEST
     if count <= 2 * FEWEST:
         return 1
     return min(range(FEWEST, 2 * FEWEST), key=lambda size: -(-count // size) * size)

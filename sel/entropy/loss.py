@@ -1,17 +1,20 @@
 """Spatial entropy of images and the losses made of it: the door of `sel.entropy`."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sel.choices import setting
 from sel.entropy import density
 from sel.entropy.divergence import DIVERGENCES, PUBLISHED, SHANNON, Divergence
-from sel.entropy.inputs import Inputs, Pixels, prepare
+from sel.entropy.inputs import Inputs, Pixels, checked, prepare
+from sel.entropy.meshes import of_batch, on_any_mesh
 from sel.entropy.neighborhood import absolute, pad_planes, reach, sample_neighbor_weights, window_sums
 from sel.entropy.options import DensityOptions, Range, Windows, check_choice, from_options
 
@@ -55,7 +58,15 @@ class SpatialEntropyLoss(DensityOptions):
         """The loss of each image, see `spatial_entropy_loss`; `neighbor_weights` are those drawn for this call."""
         _check_map(self, return_map)
         images = {"predictions": predictions, "targets": targets}
-        inputs = prepare(images, self, where=where, neighbor_weights=neighbor_weights)
+        where = checked(images, where, self)
+
+        def compute(loss, images, where, drawn):
+            return loss._of_inputs(prepare(images, loss, where=where, neighbor_weights=drawn), return_map)
+
+        out_spec = _of_map if return_map else of_batch
+        return on_any_mesh(compute, self, images, out_spec, where=where, drawn=neighbor_weights)
+
+    def _of_inputs(self, inputs, return_map):
         if self.divergence == _DIFFERENCE:
             entropies = _window_values(inputs.each(), SHANNON)
             values = [absolute(jnp.subtract(*jnp.split(both, 2))) for both in entropies]
@@ -174,8 +185,14 @@ def spatial_entropy(
     """
     chosen = from_options(DensityOptions, "spatial_entropy", options)
     _check_map(chosen, return_map)
-    inputs = prepare({"images": images}, chosen, where=where)
-    return _mean(_window_values(inputs, SHANNON), inputs, return_map)
+    named = {"images": images}
+    where = checked(named, where, chosen)
+
+    def compute(options, images, where):
+        inputs = prepare(images, options, where=where)
+        return _mean(_window_values(inputs, SHANNON), inputs, return_map)
+
+    return on_any_mesh(compute, chosen, named, _of_map if return_map else of_batch, where=where)
 
 
 def joint_density(images: Pixels, *, where: Pixels | None = None, **options: Any) -> Float[Array, "..."]:
@@ -195,19 +212,37 @@ def joint_density(images: Pixels, *, where: Pixels | None = None, **options: Any
       ValueError: as `spatial_entropy`.
     """
     chosen = from_options(DensityOptions, "joint_density", options, without=("implementation",))
-    inputs = prepare({"images": images}, chosen, where=where)
+    named = {"images": images}
+    where = checked(named, where, chosen)
+
+    def compute(options, images, where):
+        return _densities(prepare(images, options, where=where))
+
+    return on_any_mesh(compute, chosen, named, _of_densities(chosen), where=where).astype(images.dtype)
+
+
+def _densities(inputs: Inputs) -> Array:
     estimator, (field,), bins = inputs.estimator, inputs.fields, (inputs.estimator.num_bins,) * 2
     *batch, h, w, c = inputs.shape
     if inputs.whole:
         densities = density.global_densities((field,), inputs.mask, inputs.bandwidth, estimator=estimator)
-        return densities[0].reshape(*batch, c, *bins).astype(images.dtype)
+        return densities[0].reshape(*batch, c, *bins)
     margin = reach(estimator.windows)
     mask = pad_planes(inputs.mask, margin)
     shares = estimator.shares(mask, estimator.windows)
     u, v = (jax.vmap(estimator.weights)(pad_planes(x, margin), inputs.bandwidth) for x in field)
     sums = window_sums((u * mask[..., None])[..., :, None] * v[..., None, :], estimator.windows, (-4, -3))
     stacked = jnp.stack([share[..., None, None] * total for share, total in zip(shares, sums, strict=True)])
-    return jnp.moveaxis(stacked.reshape(len(sums), *batch, c, h, w, *bins), -5, -3).astype(images.dtype)
+    return jnp.moveaxis(stacked.reshape(len(sums), *batch, c, h, w, *bins), -5, -3)
+
+
+def _of_map(spec: PartitionSpec) -> PartitionSpec:
+    return PartitionSpec(*spec[:-1])  # with gray=True there is one channel
+
+
+def _of_densities(options: DensityOptions) -> Callable[[PartitionSpec], PartitionSpec]:
+    first = () if options.windows == "global" else (None,)
+    return lambda spec: PartitionSpec(*first, *spec[:-3])
 
 
 def _check_map(options: DensityOptions, return_map: bool) -> None:

@@ -44,10 +44,11 @@ class DensityOptions:
       variant: `corrected`, or `published` for parity with the released PyTorch code: kernels not normalised over the
         bins, divided by 0.5 h; neighbour means over all channels and zeros beyond the border; windows divided by k^2
         at borders too; 1e-10 inside the logarithms of relative entropy; `cross` with its arguments swapped,
-        -sum P log Q.
+        -sum P log Q. Not reproduced are the released code's conversion to gray, its rule for the bandwidth and its
+        constant inside the logarithm of `cross`: `gray`, `"silverman"` and the floor of 1e-30 are the same in both.
       gray: compare the luminance (0.299, 0.587, 0.114) of RGB images instead of their channels.
-      implementation: `sparse` (small tiles, skips empty bins; for forward-mode derivatives, `jax.jvp`, take `dense`),
-        `dense` (all bins of whole planes) or None: sparse on CPU, dense elsewhere.
+      implementation: `sparse` (small tiles, skips empty bins; for forward-mode derivatives, `jax.jvp`, `jax.jacfwd` and
+        `jax.linearize`, take `dense`), `dense` (all bins of whole planes) or None: sparse on CPU, dense elsewhere.
 
     Raises:
       ValueError: if an option has no such value; it names the option, what was found and what is allowed.
@@ -131,10 +132,19 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer)
 
 
+def known(value: Any, otherwise: Any) -> Any:
+    """The number, or another one while it is traced. Comparing an array, even a known one, would be traced, too."""
+    return otherwise if is_traced(value) else float(np.asarray(value))
+
+
+def _in_order(low: Any, high: Any) -> bool:
+    return is_traced(low) or is_traced(high) or known(low, 0) < known(high, 0)
+
+
 def _check_bandwidth(bandwidth: Any) -> None:
     if isinstance(bandwidth, str):
         check_choice("bandwidth", bandwidth, ("silverman",))
-    elif not is_number(bandwidth) or (not is_traced(bandwidth) and not 0 < bandwidth < np.inf):
+    elif not is_number(bandwidth) or not 0 < known(bandwidth, 1) < np.inf:
         raise ValueError(f'bandwidth must be a positive number of bins, or "silverman", found {bandwidth!r}')
 
 
@@ -152,9 +162,8 @@ def _checked_windows(windows: Any) -> Windows:
 
 def _checked_range(value_range: Any) -> tuple[Any, Any]:
     ends = tuple(value_range) if isinstance(value_range, Iterable) and not isinstance(value_range, str) else ()
-    known = [x for x in ends if is_number(x) and not is_traced(x)]
-    finite = all(-np.inf < x < np.inf for x in known)
-    if len(ends) != 2 or not all(map(is_number, ends)) or not finite or (len(known) == 2 and not ends[0] < ends[1]):
+    numbers = len(ends) == 2 and all(map(is_number, ends))
+    if not numbers or not -np.inf < known(ends[0], -1) or not known(ends[1], 1) < np.inf or not _in_order(*ends):
         raise ValueError(f"value_range must be (low, high) with low < high, found {value_range!r}")
     return ends[0], ends[1]
 

@@ -33,7 +33,9 @@ def density_sums(
     """sum_ab term(P_ab, Q_ab) at every pixel, for every window; see `density.density_sums`."""
     _, h, w = mask.shape
     margin = reach(estimator.joint_windows(divergence))
-    around = [(0, 0), (margin, margin + -h % _ROWS), (margin, margin + -w % _COLUMNS)]
+    # h + (-h % _ROWS), in a form in which `jax.export` sees of symbolic sides that it is at least _ROWS
+    height, width = (h + _ROWS - 1) // _ROWS * _ROWS, (w + _COLUMNS - 1) // _COLUMNS * _COLUMNS
+    around = [(0, 0), (margin, margin + height - h), (margin, margin + width - w)]
     fields, mask = jax.tree.map(lambda x: jnp.pad(x, around), (fields, mask))
     try:
         sums = _tiled_sums(fields, mask, bandwidth, estimator, divergence)
@@ -82,8 +84,8 @@ def _over_tiles(compute, make_buffers, planes, bandwidth, sums, margin):
     return lax.fori_loop(0, -(-count // size), add_group, (sums, make_buffers(like)))[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _tiled_sums(fields, mask, bandwidth, estimator, divergence):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _tiled_values(fields, mask, bandwidth, estimator, divergence):
     def forward(fields, mask, bandwidth, buffers):
         return tile.forward(fields, mask, bandwidth, buffers, estimator, divergence)
 
@@ -95,10 +97,30 @@ def _tiled_sums(fields, mask, bandwidth, estimator, divergence):
     return _over_tiles(forward, buffers, (fields, mask), bandwidth, (zeros,) * len(estimator.windows), margin)
 
 
+@_tiled_values.defjvp
+def _tiled_values_jvp(estimator, divergence, primals, tangents):
+    """Only within a gradient that is differentiated itself: forward mode alone stops at `_tiled_sums`."""
+    fields, mask, bandwidth = primals
+    sums = functools.partial(_plain_sums, mask, bandwidth, estimator, divergence)
+    return _tiled_values(*primals, estimator, divergence), jax.jvp(sums, (fields,), tangents[:1])[1]
+
+
+def _plain_sums(mask, bandwidth, estimator, divergence, fields):
+    """What `_tiled_values` gives, by the plain algorithm."""
+    margin = reach(estimator.joint_windows(divergence))
+    totals = density.density_sums(fields, mask, bandwidth, estimator=estimator, divergence=divergence)
+    return tuple(crop(crop(total, margin, 1), margin, 2) for total in totals)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _tiled_sums(fields, mask, bandwidth, estimator, divergence):
+    return _tiled_values(fields, mask, bandwidth, estimator, divergence)
+
+
 def _tiled_sums_fwd(fields, mask, bandwidth, estimator, divergence):
     fields, wanted = _values(fields)
     mask, bandwidth = mask.value, bandwidth.value
-    return _tiled_sums(fields, mask, bandwidth, estimator, divergence), (fields, wanted, mask, bandwidth)
+    return _tiled_values(fields, mask, bandwidth, estimator, divergence), (fields, wanted, mask, bandwidth)
 
 
 def _values(fields):
@@ -139,11 +161,7 @@ def _gradients(fields, mask, bandwidth, cotangents, estimator, divergence, moved
 def _gradients_jvp(estimator, divergence, moved, primals, tangents):
     """Second derivatives go through the plain algorithm."""
     fields, mask, bandwidth, cotangents = primals
-    margin = reach(estimator.joint_windows(divergence))
-
-    def sums(fields):
-        totals = density.density_sums(fields, mask, bandwidth, estimator=estimator, divergence=divergence)
-        return tuple(crop(crop(total, margin, 1), margin, 2) for total in totals)
+    sums = functools.partial(_plain_sums, mask, bandwidth, estimator, divergence)
 
     def dense_gradients(fields, cotangents):
         (gradients,) = jax.vjp(sums, fields)[1](cotangents)

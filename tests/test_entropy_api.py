@@ -427,6 +427,7 @@ def test_unlikely_images_are_warned_of_once(shape, scale, message):
         assert re.match(message, str(warning.message))
 
 
+@pytest.mark.usefixtures("_unchecked")  # jaxtyping takes no symbolic sizes
 @each_implementation
 def test_export_with_symbolic_batch_and_sides(implementation):
     b, h, w = jax.export.symbolic_shape("b, h, w")

@@ -205,7 +205,7 @@ def test_members_that_are_encrypted_or_claim_to_be_huge(tmp_path):
     assert [path.name for path in image_tree(archive, report=problems.append)] == ["good.png"]
     assert [str(problem).partition("low/")[2] for problem in problems] == [
         "secret.png: encrypted",
-        "huge.png: too large, 2.0 GiB",
+        "huge.png: too large, 2048 MiB; of a member of an archive 256 are read",
     ]
 
 

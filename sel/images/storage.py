@@ -197,7 +197,7 @@ def _zip_tree(archive: Path, report: OnProblem | None) -> dict[PurePosixPath, Im
         elif info.flag_bits & 1:
             refuse(report, f"{source}: encrypted")
         elif info.file_size > MAX_MEMBER_BYTES:
-            refuse(report, f"{source}: too large, {info.file_size / 2**30:.1f} GiB")
+            refuse(report, _too_large(source, info))
         elif count[info.filename] > 1:
             refuse(report, f"{source}: the archive holds this name twice")
         else:
@@ -205,9 +205,18 @@ def _zip_tree(archive: Path, report: OnProblem | None) -> dict[PurePosixPath, Im
     return images
 
 
+def _too_large(source: ZipMember, info: zipfile.ZipInfo) -> str:
+    limit = MAX_MEMBER_BYTES / 2**20
+    return f"{source}: too large, {info.file_size / 2**20:.0f} MiB; of a member of an archive {limit:g} are read"
+
+
 def _read(source: ImageSource) -> bytes:
     if isinstance(source, ZipMember):
-        return _open_zip(source.archive, source.archive.stat().st_mtime_ns, os.getpid()).read(source.member)
+        archive = _open_zip(source.archive, source.archive.stat().st_mtime_ns, os.getpid())
+        info = archive.getinfo(source.member)
+        if info.file_size > MAX_MEMBER_BYTES:
+            raise UserError(_too_large(source, info))
+        return archive.read(source.member)
     if isinstance(source, Record):
         return _read_record(source)
     return source.read_bytes()

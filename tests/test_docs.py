@@ -1,9 +1,14 @@
 """What the documentation shows has to work."""
 
 import doctest
+import importlib
+import inspect
 import re
 from pathlib import Path
 
+import pytest
+
+from docs import api
 from experiments.run.reference import reference
 
 ROOT = Path(__file__).parents[1]
@@ -24,3 +29,18 @@ def test_links_between_pages_lead_somewhere():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+\.\w+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_pages_of_public_functions_are_those_of_their_docstrings():
+    """`python -m docs.api` writes them."""
+    assert {path.name: path.read_text() for path in (ROOT / "docs/api").glob("*.md")} == api.pages()
+
+
+@pytest.mark.parametrize("module", api.MODULES)
+def test_the_example_of_each_public_function_runs(module):
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    for name, value in api.public(importlib.import_module(module)).items():
+        (test,) = finder.find(value, f"{module}.{name}", globs={})
+        assert test.examples or inspect.isclass(value), f"{module}.{name} has no Examples"
+        runner.run(test)
+    assert runner.summarize().failed == 0

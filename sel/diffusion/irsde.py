@@ -41,6 +41,14 @@ def marginal_mean(schedule: Schedule, x0: Images, mu: Images, t: Time) -> Images
 
     Returns:
         The means, in image units.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule, marginal_mean
+      >>> schedule = make_schedule()
+      >>> x0, mu = jnp.full((1, 8, 8, 3), 0.75), jnp.full((1, 8, 8, 3), 0.25)
+      >>> [round(float(marginal_mean(schedule, x0, mu, t)[0, 0, 0, 0]), 4) for t in (0, 100)]  # from x0 to almost mu
+      [0.75, 0.2525]
     """
     return mu + (x0 - mu) * _per_image(jnp.exp(-schedule.theta_cumsum[t] * schedule.dt))
 
@@ -59,6 +67,15 @@ def marginal_sample(schedule: Schedule, x0: Images, mu: Images, noise: Images, t
 
     Returns:
         Noisy states, in image units.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule, marginal_sample
+      >>> schedule = make_schedule()
+      >>> x0, mu = jnp.full((1, 8, 8, 3), 0.75), jnp.full((1, 8, 8, 3), 0.25)
+      >>> x_t = marginal_sample(schedule, x0, mu, jnp.ones_like(x0), jnp.array([100]))
+      >>> round(float(x_t[0, 0, 0, 0]), 4)  # 0.2525 and one standard deviation, 50 / 255
+      0.4486
     """
     return marginal_mean(schedule, x0, mu, t) + _per_image(schedule.sigma_bar[t]) * noise
 
@@ -75,6 +92,15 @@ def score_from_noise(schedule: Schedule, noise_hat: Images, t: Time) -> Images:
 
     Returns:
         The score, per image unit.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule, score_from_noise
+      >>> schedule = make_schedule()
+      >>> x0, mu = jnp.full((1, 8, 8, 3), 0.75), jnp.full((1, 8, 8, 3), 0.25)
+      >>> score = score_from_noise(schedule, jnp.ones_like(x0), 100)
+      >>> round(float(score[0, 0, 0, 0]), 4)  # -255 / 50
+      -5.1001
     """
     return -noise_hat / _per_image(schedule.sigma_bar[t])
 
@@ -98,6 +124,15 @@ def reverse_sde_mean(
 
     Returns:
         Means of x_s, in image units.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule, reverse_sde_mean
+      >>> schedule = make_schedule()
+      >>> x0, mu = jnp.full((1, 8, 8, 3), 0.75), jnp.full((1, 8, 8, 3), 0.25)
+      >>> mean = reverse_sde_mean(schedule, mu, mu, jnp.zeros_like(mu), 50)
+      >>> bool(jnp.allclose(mean, mu))  # at rest, without noise, there is nowhere to go
+      True
     """
     return _euler_step(schedule, x_t, mu, noise_hat, t, s, score_weight=2.0)
 
@@ -119,6 +154,15 @@ def reverse_ode_mean(
 
     Returns:
         x_s, in image units.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule, reverse_ode_mean
+      >>> schedule = make_schedule()
+      >>> x0, mu = jnp.full((1, 8, 8, 3), 0.75), jnp.full((1, 8, 8, 3), 0.25)
+      >>> x_s = reverse_ode_mean(schedule, mu, mu, jnp.zeros_like(mu), 50, s=40)
+      >>> bool(jnp.allclose(x_s, mu))
+      True
     """
     return _euler_step(schedule, x_t, mu, noise_hat, t, s, score_weight=1.0)
 
@@ -142,6 +186,14 @@ def posterior_mean(
 
     Returns:
         Means of x_s, in image units.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule, posterior_mean
+      >>> schedule = make_schedule()
+      >>> x0, mu = jnp.full((1, 8, 8, 3), 0.75), jnp.full((1, 8, 8, 3), 0.25)
+      >>> bool(jnp.allclose(posterior_mean(schedule, mu, x0, mu, 50, s=0), x0, atol=1e-6))
+      True
     """
     between, after, now = _exponents(schedule, t, s)
     scale = -1 / jnp.expm1(-2 * now)
@@ -162,6 +214,12 @@ def posterior_std(schedule: Schedule, t: Time, *, s: Time | None = None) -> PerT
 
     Returns:
         The standard deviations, in image units; 0 at s = 0. The published code keeps 1e-11 there.
+
+    Examples:
+      >>> from sel.diffusion import make_schedule, posterior_std
+      >>> schedule = make_schedule()
+      >>> float(posterior_std(schedule, 1)), bool(posterior_std(schedule, 50) > 0)
+      (0.0, True)
     """
     between, after, now = _exponents(schedule, t, s)
     variance = -jnp.expm1(-2 * between) * jnp.expm1(-2 * after) / jnp.expm1(-2 * now)
@@ -187,6 +245,14 @@ def implicit_step(schedule: Schedule, x_t: Images, x0: Images, mu: Images, t: Ti
         x_s, in image units.
 
     Source: Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, for this process.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule, implicit_step
+      >>> schedule = make_schedule()
+      >>> x0, mu = jnp.full((1, 8, 8, 3), 0.75), jnp.full((1, 8, 8, 3), 0.25)
+      >>> bool(jnp.allclose(implicit_step(schedule, mu, x0, mu, 50, s=0), x0, atol=1e-6))
+      True
     """
     s = jnp.asarray(t) - 1 if s is None else s
     noise = x_t - marginal_mean(schedule, x0, mu, t)
@@ -209,6 +275,15 @@ def x0_from_noise(schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images
 
     Returns:
         Clean estimates, in image units.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule, x0_from_noise
+      >>> schedule = make_schedule()
+      >>> x0, mu = jnp.full((1, 8, 8, 3), 0.75), jnp.full((1, 8, 8, 3), 0.25)
+      >>> x_t = mu + (x0 - mu) * jnp.exp(-schedule.theta_cumsum[50] * schedule.dt)  # a state without noise
+      >>> bool(jnp.allclose(x0_from_noise(schedule, x_t, mu, jnp.zeros_like(mu), 50), x0, atol=1e-5))
+      True
     """
     residual = x_t - mu - _per_image(schedule.sigma_bar[t]) * noise_hat
     return residual * _per_image(jnp.exp(schedule.theta_cumsum[t] * schedule.dt)) + mu
@@ -226,6 +301,14 @@ def start_state(schedule: Schedule, mu: Images, noise: Images) -> Images:
 
     Returns:
         Start states, in image units.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule, start_state
+      >>> schedule = make_schedule()
+      >>> x0, mu = jnp.full((1, 8, 8, 3), 0.75), jnp.full((1, 8, 8, 3), 0.25)
+      >>> round(float(start_state(schedule, mu, jnp.ones_like(mu))[0, 0, 0, 0]), 4)  # 0.25 + 50 / 255
+      0.4461
     """
     return mu + schedule.max_sigma * noise
 

@@ -20,6 +20,14 @@ def noise_field(key: PRNGKeyArray, shape: tuple[int, ...], *, first_block: Array
 
     Returns:
         The draws, float32.
+
+    Examples:
+      >>> import jax
+      >>> from sel.diffusion import noise_field
+      >>> small = noise_field(jax.random.key(0), (1, 8, 8, 3))
+      >>> large = noise_field(jax.random.key(0), (1, 16, 16, 3))
+      >>> bool((large[:, :8, :8] == small).all())
+      True
     """
     b, h, w, c = shape
     fold = jax.vmap(jax.random.fold_in, (None, 0))

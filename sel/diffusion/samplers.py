@@ -232,6 +232,11 @@ def make_sampler(sampler: str | Sampler, **options: Any) -> Sampler:
 
     Raises:
         ValueError: There is no such sampler, it has no such option, or the option has no such value.
+
+    Examples:
+      >>> from sel.diffusion import make_sampler
+      >>> make_sampler("posterior", clip_x0=(0, 1))
+      Posterior(clip_x0=(0.0, 1.0))
     """
     if isinstance(sampler, Sampler):
         known: tuple[str, ...] = ()

@@ -59,7 +59,13 @@ KINDS: dict[str, Callable[[int], np.ndarray]] = {"cosine": _cosine, "linear": _l
 
 @dataclasses.dataclass(frozen=True)
 class Diffusion:
-    """What determines a `Schedule`; see `make_schedule`."""
+    """What determines a `Schedule`; see `make_schedule`.
+
+    Examples:
+      >>> from sel.diffusion import Diffusion
+      >>> Diffusion(kind="linear", num_steps=10).schedule().num_steps
+      10
+    """
 
     kind: str = setting("cosine", choices=tuple(KINDS), doc="how theta grows with t")
     num_steps: int = setting(100, at_least=1, doc="T, the number of steps")
@@ -103,6 +109,12 @@ def make_schedule(
 
     Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023. The
     published code gives max_sigma in steps of 1/255 and sums theta in float32; agreement is to about 1e-6.
+
+    Examples:
+      >>> from sel.diffusion import make_schedule
+      >>> schedule = make_schedule(num_steps=10)
+      >>> schedule.sigma_bar.shape, float(schedule.sigma_bar[0])
+      ((11,), 0.0)
     """
     Diffusion(kind, num_steps, max_sigma, eps)  # checks them
     theta = KINDS[kind](num_steps)

@@ -29,6 +29,13 @@ class CombinedLoss(SpatialEntropyLoss):
 
     Raises:
       ValueError: if an option has no such value, also one of a term with weight 0.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import sel
+      >>> loss = sel.CombinedLoss(entropy=0.0, l1=2.0)
+      >>> float(loss(jnp.full((1, 8, 8, 3), 0.25), jnp.full((1, 8, 8, 3), 0.75))[0])
+      1.0
     """
 
     entropy: Any = setting(1.0, rule="a weight of at least 0", doc="weight of the spatial entropy")
@@ -103,6 +110,13 @@ def combined_loss(
     Raises:
       TypeError: as `spatial_entropy_loss`, or for an unknown option.
       ValueError: as `spatial_entropy_loss`, if a weight is negative, or if `blur_sigma` is not positive.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import sel
+      >>> dark, bright = jnp.full((1, 8, 8, 3), 0.25), jnp.full((1, 8, 8, 3), 0.75)
+      >>> round(float(sel.combined_loss(dark, bright, l1=0.1, num_bins=8, windows=(1,))[0]), 2)  # Hellinger: 0.98, l1: 0.5
+      1.03
     """
     return from_options(CombinedLoss, "combined_loss", options)(predictions, targets, where=where)
 

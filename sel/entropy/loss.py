@@ -31,6 +31,18 @@ class SpatialEntropyLoss(DensityOptions):
 
     Raises:
       ValueError: if an option has no such value; it names the option, what was found and what is allowed.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import sel
+      >>> loss = sel.SpatialEntropyLoss(divergence="jensen_shannon", num_bins=16, windows=(3,))
+      >>> grey = jnp.full((1, 8, 8, 1), 0.5)
+      >>> float(loss(grey, grey)[0])
+      0.0
+      >>> sel.SpatialEntropyLoss(num_bins=1)
+      Traceback (most recent call last):
+      ...
+      ValueError: num_bins must be a whole number of at least 2, found 1
     """
 
     divergence: str = setting("hellinger", choices=(*DIVERGENCES, _DIFFERENCE), doc="how two densities are compared")
@@ -146,6 +158,14 @@ def spatial_entropy_loss(
     Source: Lian et al., "Equipping Diffusion Models with Differentiable Spatial Entropy for Low-Light Image
       Enhancement", CVPRW 2024,
     arXiv 2404.09735.
+
+    Examples:
+      >>> import jax
+      >>> import sel
+      >>> targets = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+      >>> losses = sel.spatial_entropy_loss(targets / 2, targets, num_bins=8, windows=(3,))
+      >>> losses.shape, bool((losses > 0).all())
+      ((2,), True)
     """
     loss = SpatialEntropyLoss(
         divergence=divergence,
@@ -182,6 +202,15 @@ def spatial_entropy(
     Raises:
       TypeError: if the images are not a floating point array, or for an unknown option.
       ValueError: if a shape is wrong, or an option has no such value.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import sel
+      >>> flat = jnp.full((8, 8, 1), 0.5)
+      >>> noisy = jax.random.uniform(jax.random.key(0), (8, 8, 1))
+      >>> bool(sel.spatial_entropy(noisy, windows="global") > sel.spatial_entropy(flat, windows="global"))
+      True
     """
     chosen = from_options(DensityOptions, "spatial_entropy", options)
     _check_map(chosen, return_map)
@@ -210,6 +239,17 @@ def joint_density(images: Pixels, *, where: Pixels | None = None, **options: Any
     Raises:
       TypeError: as `spatial_entropy`.
       ValueError: as `spatial_entropy`.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import sel
+      >>> density = sel.joint_density(jnp.full((4, 4, 1), 1 / 3), num_bins=4, windows=(3,))
+      >>> density.shape  # window, height, width, channel, intensity bin, neighbour bin
+      (1, 4, 4, 1, 4, 4)
+      >>> round(float(density[0, 0, 0, 0].sum()), 4)
+      1.0
+      >>> int(density[0, 0, 0, 0].argmax())  # 1/3 is bin 1 of 0..3, for the pixel and for its neighbours
+      5
     """
     chosen = from_options(DensityOptions, "joint_density", options, without=("implementation",))
     named = {"images": images}

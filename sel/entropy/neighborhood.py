@@ -69,6 +69,13 @@ def sample_neighbor_weights(key: PRNGKeyArray, distribution: str = "dirichlet") 
 
     Raises:
       ValueError: if there is no such distribution.
+
+    Examples:
+      >>> import jax
+      >>> import sel
+      >>> weights = sel.sample_neighbor_weights(jax.random.key(0))
+      >>> weights.shape, float(weights[1, 1]), round(float(weights.sum()), 4)
+      ((3, 3), 0.0, 1.0)
     """
     if distribution == "dirichlet":
         weights = jax.random.dirichlet(key, jnp.ones(8))

@@ -29,6 +29,13 @@ def match_gt_mean(image: Image, reference: Image) -> Image:
 
     Source: the evaluation code of LLFlow (Wang et al., AAAI 2022), which says that it follows KinD (Zhang et al., ACM
     MM 2019). Departure: LLFlow gives red the weight of blue and blue that of red, and others round down to 8 bits.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.metrics import match_gt_mean
+      >>> dark, bright = jnp.full((8, 8, 3), 0.1), jnp.full((8, 8, 3), 0.5)
+      >>> round(float(match_gt_mean(dark, bright).mean()), 4)
+      0.5
     """
     if image.shape != reference.shape or image.shape[-1] != 3:
         raise ValueError(f"image and reference must be RGB of one shape, got {image.shape} and {reference.shape}")

@@ -34,6 +34,13 @@ def psnr(a: Image, b: Image, *, max_value: float = 1.0) -> PerImage:
     Raises:
         TypeError: An input is not floating point.
         ValueError: The shapes differ.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.metrics import psnr
+      >>> image = jnp.full((2, 16, 16, 3), 0.5)
+      >>> [round(float(value), 2) for value in psnr(image + 0.1, image)]
+      [20.0, 20.0]
     """
     a, b = _checked(a, b)
     error = jnp.mean(jnp.square(a - b), axis=(-3, -2, -1))
@@ -68,6 +75,13 @@ def ssim(a: Image, b: Image, *, max_value: float = 1.0, k1: float = 0.01, k2: fl
 
     Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity",
     IEEE TIP 2004. Departure: no automatic down-sampling of large images.
+
+    Examples:
+      >>> import jax
+      >>> from sel.metrics import ssim
+      >>> image = jax.random.uniform(jax.random.key(0), (16, 16, 3))
+      >>> round(float(ssim(image, image)), 4), bool(ssim(image, image[::-1]) < 0.5)
+      (1.0, True)
     """
     a, b = _checked(a, b)
     if min(a.shape[-3:-1]) < 2 * _RADIUS + 1:

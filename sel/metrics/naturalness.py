@@ -51,6 +51,13 @@ def niqe(image: UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]) -> floa
     Source: Mittal, Soundararajan, Bovik, "Making a completely blind image quality analyzer", IEEE SPL 2013. The model
     is that of the authors' release, see `NIQE_NOTICE.txt`. Departure: where the local mean is the pixel, the normalised
     value is exactly 0; in the release its sign is that of a rounding error, which counts on flat dark images.
+
+    Examples:
+      >>> import numpy as np
+      >>> from sel.metrics import niqe
+      >>> noise = np.random.default_rng(0).integers(0, 256, (96, 192, 3), np.uint8)
+      >>> niqe(noise) > 10, niqe(np.zeros((96, 192, 3), np.uint8))
+      (True, nan)
     """
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"image must be [h, w, 3], got shape {image.shape}")

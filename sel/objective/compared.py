@@ -89,7 +89,17 @@ COMPARED: dict[str, type[Compared]] = {"x_prev": XPrev, "x0": X0}
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def clip_from_outside(x: Array, low: float, high: float) -> Array:
-    """`clip(x, low, high)` whose gradient, outside the range, is kept where following it leads back inside."""
+    """`clip(x, low, high)` whose gradient, outside the range, is kept where following it leads back inside.
+
+    Examples:
+      >>> import jax
+      >>> from sel.objective import clip_from_outside
+      >>> float(clip_from_outside(jax.numpy.float32(1.5), 0.0, 1.0))
+      1.0
+      >>> towards_0 = jax.grad(lambda x: clip_from_outside(x, 0.0, 1.0) ** 2)
+      >>> [float(towards_0(jax.numpy.float32(x))) for x in (1.5, -0.5)]
+      [2.0, 0.0]
+    """
     return jnp.clip(x, low, high)
 
 

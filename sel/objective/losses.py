@@ -14,12 +14,26 @@ Images = Float[Array, "b h w c"]
 
 
 def l1_loss(predictions: Images, targets: Images) -> Float[Array, " b"]:
-    """Mean absolute difference of each image: the baseline that the paper compares with."""
+    """Mean absolute difference of each image: the baseline that the paper compares with.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.objective import l1_loss
+      >>> l1_loss(jnp.zeros((2, 8, 8, 3)), jnp.full((2, 8, 8, 3), 0.5)).tolist()
+      [0.5, 0.5]
+    """
     return jnp.abs(predictions - targets).mean((1, 2, 3))
 
 
 def l2_loss(predictions: Images, targets: Images) -> Float[Array, " b"]:
-    """Mean squared difference of each image."""
+    """Mean squared difference of each image.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from sel.objective import l2_loss
+      >>> l2_loss(jnp.zeros((2, 8, 8, 3)), jnp.full((2, 8, 8, 3), 0.5)).tolist()
+      [0.25, 0.25]
+    """
     return jnp.square(predictions - targets).mean((1, 2, 3))
 
 

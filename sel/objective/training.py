@@ -73,6 +73,15 @@ def draw_step(key: PRNGKeyArray, objective: Objective, shape: tuple[int, ...]) -
         importance   one t from each of b equally probable parts, P(t) as of `time_law`; t are weighed accordingly
 
     Each image has the same law, and all three have the same expected gradient; the latter two have less variance.
+
+    Examples:
+      >>> import jax
+      >>> from sel.diffusion import make_schedule
+      >>> from sel.objective import Objective, draw_step, l1_loss
+      >>> objective = Objective(schedule=make_schedule(), loss_fn=l1_loss)
+      >>> draws = draw_step(jax.random.key(0), objective, (4, 8, 8, 3))
+      >>> draws.t.shape, draws.noise.shape
+      ((4,), (4, 8, 8, 3))
     """
     key_t, key_noise = jax.random.split(key)
     noise = jax.random.normal(key_noise, shape)
@@ -86,6 +95,14 @@ def time_weights(objective: Objective) -> Float[Array, " t"]:
 
     They build on the slope, what an error of the predicted noise is multiplied by in the image that is compared. It
     grows with t, by default 11-fold for `x_prev` and 10,647-fold for `x0`.
+
+    Examples:
+      >>> from sel.diffusion import make_schedule
+      >>> from sel.objective import NoiseWeighting, Objective, l1_loss, time_weights
+      >>> objective = Objective(schedule=make_schedule(), loss_fn=l1_loss, t_weighting=NoiseWeighting())
+      >>> weights = time_weights(objective)
+      >>> weights.shape, round(float(weights.mean()), 4), bool(weights[0] > weights[-1])
+      ((100,), 1.0, True)
     """
     weights = objective.t_weighting.weights(objective.compare.slopes(objective.schedule), objective.schedule)
     return weights / weights.mean()
@@ -99,6 +116,13 @@ def time_law(objective: Objective) -> Float[Array, " t"]:
 
     With slopes as of `time_weights`. Once something is learned, the loss of x_prev is nearly the same for every t: this
     law draws t in proportion to what it adds to the objective, so that the terms w_t / (T P(t)) loss are nearly equal.
+
+    Examples:
+      >>> from sel.diffusion import make_schedule
+      >>> from sel.objective import Objective, l1_loss, time_law
+      >>> objective = Objective(schedule=make_schedule(), loss_fn=l1_loss)
+      >>> round(float(time_law(objective)[0]), 4)  # uniform over 100 steps
+      0.01
     """
     if objective.t_sampling != "importance":
         return jnp.full(objective.schedule.num_steps, 1 / objective.schedule.num_steps)
@@ -125,6 +149,19 @@ def training_losses(
 
     Returns:
       One loss per image.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from sel.diffusion import make_schedule
+      >>> from sel.objective import Objective, draw_step, l1_loss, training_losses
+      >>> objective = Objective(schedule=make_schedule(), loss_fn=l1_loss)
+      >>> x0, mu = jnp.full((4, 8, 8, 3), 0.75), jnp.full((4, 8, 8, 3), 0.25)
+      >>> draws = draw_step(jax.random.key(0), objective, x0.shape)
+      >>> perfect = training_losses(objective, lambda x_t, mu, t: draws.noise, x0, mu, draws)
+      >>> lazy = training_losses(objective, lambda x_t, mu, t: jnp.zeros_like(x_t), x0, mu, draws)
+      >>> perfect.shape, bool((perfect < lazy).all())
+      ((4,), True)
     """
     schedule, (t, noise, shared) = objective.schedule, draws
     x_t = diffusion.marginal_sample(schedule, x0, mu, noise, t)

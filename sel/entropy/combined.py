@@ -115,7 +115,8 @@ def combined_loss(
       >>> import jax.numpy as jnp
       >>> import sel
       >>> dark, bright = jnp.full((1, 8, 8, 3), 0.25), jnp.full((1, 8, 8, 3), 0.75)
-      >>> round(float(sel.combined_loss(dark, bright, l1=0.1, num_bins=8, windows=(1,))[0]), 2)  # Hellinger: 0.98, l1: 0.5
+      >>> loss = sel.combined_loss(dark, bright, l1=0.1, num_bins=8, windows=(1,))
+      >>> round(float(loss[0]), 2)  # Hellinger: 0.98, l1: 0.5
       1.03
     """
     return from_options(CombinedLoss, "combined_loss", options)(predictions, targets, where=where)

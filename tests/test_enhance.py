@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from programs import assert_one_line, photograph, snapshot
 
-from sel.cli.jobs import plan
+from sel.cli.jobs import passed_over_line, plan
 from sel.cli.waiting import shown
 from sel.errors import UserError
 from sel.images.decoding import read_photograph
@@ -34,6 +34,8 @@ def test_repeats_itself_and_overwrites_only_when_told(shell, trained, tmp_path):
     assert Image.open(output).mode == "L"
     assert_one_line(shell("enhance", *arguments, "--overwrite", "--steps=3"), "3 steps", "1 to 2")
     assert_one_line(shell("enhance", *arguments, "--overwrite", "--tile=100"), "tile: got 100")
+    small = shell("enhance", *arguments, "--overwrite", "--max_megapixels=0.0001")
+    assert_one_line(small, photo, "too large", "--max_megapixels raises it")
 
 
 def test_a_folder_keeps_its_structure_and_goes_on_after_bad_files(shell, trained, tmp_path):
@@ -45,6 +47,7 @@ def test_a_folder_keeps_its_structure_and_goes_on_after_bad_files(shell, trained
     (source / "deep" / "loop").symlink_to(source)
     arguments = [f"--checkpoint={trained[0]}", f"--input={source}", f"--output={output}"]
     result = shell("enhance", *arguments)
+    assert "passed over 1 file, no images by name: notes.txt\n" in result.out
     assert_one_line(result, "1 of 4 photographs failed", "deep/loop", "a link to a folder that holds it")
     (source / "deep" / "loop").unlink()
     written = {os.fsencode(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
@@ -89,18 +92,35 @@ def test_plan_of_patterns_and_of_an_output_inside_the_input(tmp_path):
     for name in ("a/x.jpg", "a/b/y.jpg", "a/b/z.png", "a/b/out/y.jpg"):
         photograph(tmp_path / name)
     output = tmp_path / "a" / "b" / "out"
-    jobs, problems = plan(f"{tmp_path}/a/**/*.jpg", output, overwrite=True)
-    assert problems == []
-    assert [(str(j.source.relative_to(tmp_path)), str(j.target.relative_to(output))) for j in jobs] == [
+    found = plan(f"{tmp_path}/a/**/*.jpg", output, overwrite=True)
+    assert found.problems == found.passed_over == []
+    assert [(str(j.source.relative_to(tmp_path)), str(j.target.relative_to(output))) for j in found.jobs] == [
         ("a/b/y.jpg", "b/y.jpg"),
         ("a/x.jpg", "x.jpg"),
     ]
     with pytest.raises(UserError, match=r"out/y\.jpg exists already"):
         plan(str(tmp_path / "a" / "b"), output, overwrite=False)
-    jobs, _ = plan(str(tmp_path / "a" / "b"), output, overwrite=False, resume=True)
-    assert [job.target.name for job in jobs] == ["z.png"]
+    found = plan(str(tmp_path / "a" / "b"), output, overwrite=False, resume=True)
+    assert [job.target.name for job in found.jobs] == ["z.png"]
     with pytest.raises(UserError, match="a photograph to be enhanced"):
         plan(str(tmp_path / "a"), tmp_path / "a", overwrite=True)
+
+
+def test_what_is_passed_over_is_named_and_no_two_photographs_become_one_file(tmp_path):
+    for name in ("a.gif", "a.bmp", "b.gif", "c.bmp", "c.png", "d.jpg", "deep/a.gif"):
+        photograph(tmp_path / "in" / name)
+    for name in ("e.dng", "no_end", "g.txt", "deep/h.MOV", "i.psd", "j.svg", ".hidden"):
+        (tmp_path / "in" / name).touch()
+    found = plan(str(tmp_path / "in"), tmp_path / "out", overwrite=False)
+    targets = {str(job.target.relative_to(tmp_path / "out")) for job in found.jobs}
+    assert targets == {"a.gif.png", "a.bmp.png", "b.png", "c.bmp.png", "c.png", "d.jpg", "deep/a.png"}
+    line = passed_over_line(found.passed_over)
+    assert line == "passed over 6 files, no images by name: h.MOV, e.dng, g.txt, i.psd, j.svg and 1 more"
+    assert passed_over_line([]) == ""
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "x.dng").touch()
+    with pytest.raises(UserError, match=r"holds no image; passed over 1 file, no images by name: x\.dng"):
+        plan(str(tmp_path / "only"), tmp_path / "out", overwrite=False)
 
 
 @pytest.mark.parametrize("turn", range(8))

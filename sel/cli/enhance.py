@@ -15,12 +15,12 @@ import jax
 from absl import flags
 
 from sel.cli.console import require, run
-from sel.cli.jobs import Job, plan
+from sel.cli.jobs import Job, passed_over_line, plan
 from sel.cli.waiting import PhotographProgress
 from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 from sel.files import make_folder
-from sel.images.decoding import read_photograph
+from sel.images import MAX_MEGAPIXELS, TooLargeError, read_photograph
 from sel.images.writing import check_format, write_photograph
 from sel.restorer import Restorer
 
@@ -33,6 +33,9 @@ _TILE = flags.DEFINE_integer("tile", None, "Largest side of what is computed at 
 _DEVICE = flags.DEFINE_enum("device", None, ["cpu", "gpu", "tpu"], "Where to compute; by default the fastest there is.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the sampler's noise; the same seed repeats the same result.")
 _ENSEMBLE = flags.DEFINE_bool("self_ensemble", False, "Mean over the eight ways to turn and mirror: 8 times the work.")
+_MAX_MEGAPIXELS = flags.DEFINE_float(
+    "max_megapixels", MAX_MEGAPIXELS, "Largest photograph that is read, in millions of pixels.", lower_bound=0
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
 _RESUME = flags.DEFINE_bool("resume", False, "Pass over photographs whose result exists.")
 
@@ -43,7 +46,8 @@ _NAMED = 3
 def main() -> None:
     """Enhance every input; go on after a bad file and name it at the end."""
     choose_device(_DEVICE.value)
-    jobs, problems = plan(_INPUT.value, Path(_OUTPUT.value), overwrite=_OVERWRITE.value, resume=_RESUME.value)
+    todo = plan(_INPUT.value, Path(_OUTPUT.value), overwrite=_OVERWRITE.value, resume=_RESUME.value)
+    jobs, problems = todo.jobs, todo.problems
     restorer = Restorer.from_checkpoint(
         _CHECKPOINT.value,
         seed=_SEED.value,
@@ -54,6 +58,8 @@ def main() -> None:
     )
     total = len(jobs) + len(problems)
     with PhotographProgress(len(jobs)) as progress:
+        if todo.passed_over:
+            progress.print(passed_over_line(todo.passed_over))
         for job in jobs:
             try:
                 enhance(restorer, job, progress)
@@ -74,7 +80,10 @@ def enhance(restorer: Restorer, job: Job, progress: PhotographProgress) -> None:
     Raises:
       UserError: names what went wrong and where.
     """
-    photograph = read_photograph(job.source)
+    try:
+        photograph = read_photograph(job.source, max_megapixels=_MAX_MEGAPIXELS.value)
+    except TooLargeError as error:
+        raise UserError(f"{error}; --max_megapixels raises it") from None
     check_format(job.target, photograph)  # before the work
     make_folder(job.target.parent)
     progress.begin(job.source)
@@ -83,7 +92,7 @@ def enhance(restorer: Restorer, job: Job, progress: PhotographProgress) -> None:
     except UserError as error:
         raise UserError(f"{job.source}: {error}") from None
     write_photograph(job.target, photograph.replaced(enhanced))
-    progress.print(f"{job.source} -> {job.target}")
+    progress.print(f"{job.source} -> {job.target}" + (f" ({photograph.note})" if photograph.note else ""))
 
 
 def choose_device(name: str | None) -> None:

@@ -4,11 +4,14 @@ import glob
 import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sel.errors import UserError
 from sel.images.storage import image_tree
 from sel.images.writing import FORMATS
+
+# Files passed over that are named.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,22 @@ class Job:
     target: Path
 
 
-def plan(source: str, output: Path, *, overwrite: bool, resume: bool = False) -> tuple[list[Job], list[UserError]]:
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+      jobs: the work.
+      problems: with what else was found.
+      passed_over: files of a folder whose names are none of images.
+    """
+
+    jobs: list[Job]
+    problems: list[UserError]
+    passed_over: list[Path]
+
+
+def plan(source: str, output: Path, *, overwrite: bool, resume: bool = False) -> Plan:
     """Find the photographs and say where they go, before any work.
 
     Args:
@@ -29,15 +47,13 @@ def plan(source: str, output: Path, *, overwrite: bool, resume: bool = False) ->
       overwrite: whether targets may exist.
       resume: whether photographs whose target exists are left out.
 
-    Returns:
-      The work, and problems with what else was found.
-
     Raises:
       UserError: if there is no input, or a target exists, is claimed twice, is an input or can't be written.
     """
     problems: list[UserError] = []
+    passed_over: list[Path] = []
     if Path(source).is_dir():
-        jobs = _below(Path(source), output, problems)
+        jobs = _below(Path(source), output, problems, passed_over)
     elif os.path.lexists(source):
         if output.is_dir() or output.suffix.lower() not in FORMATS:
             raise UserError(f"--output={output}: give the name of a file that ends in one of {', '.join(FORMATS)}")
@@ -49,20 +65,27 @@ def plan(source: str, output: Path, *, overwrite: bool, resume: bool = False) ->
     if resume:
         jobs = [job for job in jobs if not job.target.exists()]
     _check(jobs, overwrite)
-    return jobs, problems
+    return Plan(jobs, problems, passed_over)
 
 
-def _below(folder: Path, output: Path, problems: list[UserError]) -> list[Job]:
+def _below(folder: Path, output: Path, problems: list[UserError], passed_over: list[Path]) -> list[Job]:
     _check_folder(output)
+    tree = image_tree(folder, report=problems.append, passed_over=passed_over.append)
     # Paths begin with the name of the folder.
-    found = {
-        PurePosixPath(*place.parts[1:]): source for place, source in image_tree(folder, report=problems.append).items()
-    }
-    jobs = [Job(source, output / _name(place)) for place, source in found.items() if isinstance(source, Path)]
-    jobs = _outside(jobs, output)
+    found = {Path(*place.parts[1:]): source for place, source in tree.items() if isinstance(source, Path)}
+    jobs = _outside(_named(found, output), output)
     if not jobs and not problems:
-        raise UserError(f"--input={folder}: this folder holds no image")
+        raise UserError(f"--input={folder}: this folder holds no image" + passed_over_line(passed_over, "; "))
     return jobs
+
+
+def passed_over_line(files: list[Path], begin: str = "") -> str:
+    """Say how many files were passed over, and name some; nothing if there are none."""
+    if not files:
+        return ""
+    names = ", ".join(path.name for path in files[:_SHOWN])
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return f"{begin}passed over {len(files)} {'file' if len(files) == 1 else 'files'}, no images by name: {names}{more}"
 
 
 def _matching(pattern: str, output: Path) -> list[Job]:
@@ -70,14 +93,23 @@ def _matching(pattern: str, output: Path) -> list[Job]:
     parts = Path(pattern).parts
     fixed = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
     found = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if not os.path.isdir(name))
-    jobs = _outside([Job(path, output / _name(path.relative_to(fixed))) for path in found], output)
+    jobs = _outside(_named({path.relative_to(fixed): path for path in found}, output), output)
     if not jobs:
         raise UserError(f"--input={pattern}: no file matches this pattern")
     return jobs
 
 
-def _name(place: Path | PurePosixPath) -> Path:
-    return Path(place) if place.suffix.lower() in FORMATS else Path(place.with_suffix(".png"))
+def _named(found: dict[Path, Path], output: Path) -> list[Job]:
+    """Photographs keep their names, but for those of formats that are not written.
+
+    These become NAME.png or, where that would be the name of several, NAME.gif.png and the like.
+    """
+    names = {place: place if place.suffix.lower() in FORMATS else place.with_suffix(".png") for place in found}
+    claims = Counter(names.values())
+    for place, name in names.items():
+        if name != place and claims[name] > 1:
+            names[place] = place.with_name(f"{place.name}.png")
+    return [Job(source, output / names[place]) for place, source in found.items()]
 
 
 def _outside(jobs: list[Job], output: Path) -> list[Job]:

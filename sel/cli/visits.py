@@ -116,7 +116,7 @@ def accept(upload: Path, folder: Path, max_pixels: float) -> tuple[Path, Path]:
                 f"{source}: {width} x {height} pixels are {height * width / 1e6:.3g} megapixels; "
                 f"this page takes up to {max_pixels / 1e6:g}"
             )
-        photograph = read_photograph(source)
+        photograph = read_photograph(source, max_megapixels=max_pixels / 1e6)
     except UserError as error:
         source.unlink()
         raise UserError(str(error).replace(str(source), source.name)) from None

@@ -6,6 +6,7 @@ What is made lies in the cache, so that training reads it as fast as real pairs.
 import functools
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -37,18 +38,19 @@ def find_photographs(root: str | Path, *, report: OnProblem | None = None) -> di
         report: Told of what is passed over; without it the first raises.
 
     Returns:
-        Images by their path below the root without suffix, numbers in names in numerical order.
+        Images by their path below the root, numbers in names in numerical order. Names lack their suffix, but for
+        those that differ in it alone.
 
     Raises:
-        UserError: There is none, or two differ in their suffix alone.
+        UserError: There is none.
     """
     tree = image_tree(root, report=report)
-    photographs: dict[str, ImageSource] = {}
-    for path in sorted(tree, key=lambda path: natural_order(str(path))):
-        name = str(PurePath(*path.parts[1:]).with_suffix(""))
-        if name in photographs:
-            raise UserError(f"{root}: {photographs[name]} and {tree[path]} differ in their suffix alone")
-        photographs[name] = tree[path]
+    below = {path: PurePath(*path.parts[1:]) for path in sorted(tree, key=lambda path: natural_order(str(path)))}
+    claims = Counter(path.with_suffix("") for path in below.values())
+    photographs = {
+        str(name if claims[name.with_suffix("")] > 1 else name.with_suffix("")): tree[path]
+        for path, name in below.items()
+    }
     if not photographs:
         raise UserError(f"{root}: holds no image")
     return photographs

@@ -102,7 +102,9 @@ def fingerprint(source: ImageSource) -> str:
     return f"{path.absolute()}:{place}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
 
 
-def image_tree(root: str | Path, *, report: OnProblem | None = None) -> dict[PurePosixPath, ImageSource]:
+def image_tree(
+    root: str | Path, *, report: OnProblem | None = None, passed_over: Callable[[Path], object] | None = None
+) -> dict[PurePosixPath, ImageSource]:
     """Find all images below a folder or in a zip archive.
 
     Hidden files and what macOS adds to archives (`__MACOSX`) are passed over. Links to folders are followed, except to
@@ -111,6 +113,7 @@ def image_tree(root: str | Path, *, report: OnProblem | None = None) -> dict[Pur
     Args:
         root: A folder, or a `.zip` file.
         report: Told of each entry that is left out; without it the first raises.
+        passed_over: Called with each file of a folder whose name is none of an image, hidden ones excepted.
 
     Returns:
         Sources by their path below the root. Each path begins with the name of the root, so that a part of a set, such
@@ -122,7 +125,7 @@ def image_tree(root: str | Path, *, report: OnProblem | None = None) -> dict[Pur
     """
     root = Path(root)
     if root.is_dir():
-        images = _folder_tree(root, report)
+        images = _folder_tree(root, report, passed_over or (lambda _: None))
         for archive in sorted(root.glob("*.zip")) if not images else []:
             images |= {PurePosixPath(root.resolve().name) / path: x for path, x in _zip_tree(archive, report).items()}
         return images
@@ -144,7 +147,9 @@ def is_image_name(path: PurePosixPath) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden
 
 
-def _folder_tree(root: Path, report: OnProblem | None) -> dict[PurePosixPath, ImageSource]:
+def _folder_tree(
+    root: Path, report: OnProblem | None, passed_over: Callable[[Path], object]
+) -> dict[PurePosixPath, ImageSource]:
     images: dict[PurePosixPath, ImageSource] = {}
     linked: set[str] = set()
 
@@ -170,6 +175,8 @@ def _folder_tree(root: Path, report: OnProblem | None) -> dict[PurePosixPath, Im
             # A broken link is listed: reading it says what is wrong, and where.
             elif is_image_name(PurePosixPath(entry.name)) and not path.is_dir():
                 images[place / entry.name] = path
+            elif not entry.name.startswith(".") and not path.is_dir():
+                passed_over(path)
 
     walk(root, PurePosixPath(root.resolve().name), tuple(map(str, root.resolve().parents)))
     return images

@@ -439,6 +439,19 @@ def test_export_with_symbolic_batch_and_sides(implementation):
         np.testing.assert_allclose(exported.call(*images), loss(*images), **CLOSE)
 
 
+def test_an_export_takes_the_algorithm_of_its_platform():
+    x = jax.ShapeDtypeStruct((2, 5, 6, 1), jnp.float32)
+
+    def program(implementation, platform):
+        loss = jax.jit(functools.partial(losses, implementation=implementation))
+        text = jax.export.export(loss, platforms=[platform])(x, x).mlir_module()
+        return text.count("stablehlo.while"), text.count("stablehlo.dynamic_update_slice")
+
+    assert program("dense", "cuda") != program("sparse", "cuda")
+    for platform, expected in (("cpu", "sparse"), ("cuda", "dense"), ("tpu", "dense")):
+        assert program(None, platform) == program(expected, platform)
+
+
 def test_hessian_by_forward_over_reverse():
     x, y = PREDICTIONS[0, :3, :3, :1], TARGETS[0, :3, :3, :1]
     found = [quick_jit(jax.hessian(lambda x, i=i: losses(x, y, i)))(x) for i in ("dense", "sparse")]

@@ -1,5 +1,6 @@
 """From images and options, checked, to what the algorithms work on: planes in bin units, a mask, bandwidths."""
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -64,10 +65,6 @@ def prepare(
     """Bring images and options, checked, into the form of the algorithms."""
     taps = _taps(options)
     estimator = Estimator(int(options.num_bins), options.kernel, taps, options.variant == "published")
-    implementation = options.implementation
-    if implementation is None:
-        implementation = "sparse" if jax.default_backend() == "cpu" else "dense"
-
     first, *_ = images.values()
     dtype = working_dtype(first.dtype)
     mask = jnp.ones(first.shape, dtype) if where is None else jnp.asarray(where, dtype)
@@ -88,10 +85,20 @@ def prepare(
         bandwidth=widths,
         estimator=estimator,
         whole=options.windows == "global",
-        density_sums=_ALGORITHMS[implementation],
+        density_sums=_ALGORITHMS[options.implementation] if options.implementation else _default_algorithm(),
         shape=mask.shape,
         dtype=first.dtype,
     )
+
+
+def _default_algorithm() -> Callable:
+    """Sparse on a CPU, dense elsewhere; what is lowered on a CPU may be for another platform (`jax.export`)."""
+    return _of_platform if jax.default_backend() == "cpu" else density.density_sums
+
+
+def _of_platform(*arrays, **options):
+    algorithms = {"cpu": sparse.density_sums, "default": density.density_sums}
+    return lax.platform_dependent(*arrays, **{k: functools.partial(f, **options) for k, f in algorithms.items()})
 
 
 def _vary_together(arrays: Any) -> Any:

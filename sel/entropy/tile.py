@@ -83,6 +83,7 @@ def _block_densities(work, first, second, windows, shares, stride):
 def _side_by_side(one_tile, live, work):
     """`one_tile(tile, buffers)`, which visits as many blocks as `live` says, for each tile; and the buffers."""
     order = evenly(live)
+    one_tile = jax.jit(one_tile)  # traced and lowered once, not once for each tile
     results, work = zip(*(one_tile(order[k], mine) for k, mine in enumerate(work)), strict=True)
     back = jnp.argsort(order)
     return jax.tree.map(lambda *parts: jnp.stack(parts)[back], *results), list(work)

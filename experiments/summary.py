@@ -12,14 +12,19 @@ import jax
 from absl import flags
 
 from experiments.run.config import PREFIX, load_config
+from experiments.run.flags import refuse_unused
 from experiments.run.reference import reference
 from experiments.run.summary import print_summary, summarize
 from sel.cli.console import run
+from sel.errors import UserError
 
 
 def main(changes: list[str]) -> None:
     """Print the summary of a configuration, or the keys that there are."""
     if flags.FLAGS.keys:
+        refuse_unused(["devices"], unless=False, reason="with --keys")
+        if changes:
+            raise UserError(f"{changes[0]} has no effect with --keys")
         print(reference(), end="")
         return
     # Devices are counted, not used: the processor can play any number of them.

@@ -26,6 +26,7 @@ from typing import Any
 from absl import flags
 
 from experiments.run.config import PREFIX, load_config
+from experiments.run.flags import refuse_unused
 from experiments.sweeps.launchers import Report, launch_local, launch_slurm
 from experiments.sweeps.report import result_table, results, write_csv, write_plot
 from experiments.sweeps.trials import (
@@ -70,12 +71,25 @@ _CLUSTER = flags.DEFINE_enum(
 )
 
 
+# Flags that only some launchers read.
+_OF_LAUNCHERS = {
+    "cpus_per_trial": ("ray", "slurm"),
+    "accelerators_per_trial": ("ray", "slurm"),
+    **dict.fromkeys(("accelerator", "address", "early_stopping", "grace_steps"), ("ray",)),
+    **dict.fromkeys(("hours", "partition", "cluster"), ("slurm",)),
+}
+
+
 def main(changes: list[str]) -> None:
     """Run what is left of the sweep; report."""
+    check_flags()
     spaces = load_sweep(_SWEEP.value)
     stem = Path(_SWEEP.value.partition(":")[0]).stem
     workdir = Path(_WORKDIR.value or f"runs/sweeps/{stem}").absolute()
     trials = make_trials(spaces, _CONFIG.value, changes, workdir)
+    validates = any(trial.validates for trial in trials) or not _EARLY.value
+    early = ["early_stopping", "grace_steps"]
+    refuse_unused(early, unless=validates, reason="without --config.validate_every=STEPS")
     claim(workdir, _CONFIG.value, changes, spaces)
     todo = [trial for trial in trials if not is_done(trial, _RETRIES.value)]
     console.print(f"{len(trials)} trials of {_SWEEP.value}, {len(trials) - len(todo)} of them done; in {workdir}")
@@ -97,6 +111,19 @@ def main(changes: list[str]) -> None:
     conclude(trials, workdir)
 
 
+def check_flags() -> None:
+    """Refuse flags that nothing reads.
+
+    Raises:
+      UserError: names them.
+    """
+    for name, launchers in _OF_LAUNCHERS.items():
+        readers = " or ".join(f"--launcher={launcher}" for launcher in launchers)
+        refuse_unused([name], unless=_LAUNCHER.value in launchers, reason=f"without {readers}")
+    refuse_unused(["accelerator"], unless=_ACCELERATORS.value > 0, reason="without --accelerators_per_trial=NUMBER")
+    refuse_unused(["grace_steps"], unless=_EARLY.value, reason="with --noearly_stopping")
+
+
 def load_sweep(file: str) -> list[dict[str, Any]]:
     """The changes of each trial, of `get_sweep()` of a file or `get_sweep(VARIANT)`.
 
@@ -109,6 +136,8 @@ def load_sweep(file: str) -> list[dict[str, Any]]:
     try:
         get_sweep = runpy.run_path(path).get("get_sweep")
         sweep = list(get_sweep(*[variant] if variant else [])) if get_sweep else []
+    except ValueError as error:  # a variant that there is not, in the words of the file
+        raise UserError(f"--sweep={file}: {error}") from error
     except Exception as error:  # a sweep is a program, and raises what it likes
         raise UserError(f"--sweep={file}: {traceback.format_exception_only(error)[-1].strip()}") from error
     if not sweep or not all(isinstance(changes, dict) for changes in sweep):
@@ -175,6 +204,9 @@ def launch(trials: Sequence[Trial], todo: Sequence[Trial], report: Report, workd
         longest = max(trial.num_steps for trial in trials)
         early = _EARLY.value and any(trial.validates for trial in trials)
         if _EARLY.value and not early:
+            refuse_unused(
+                ["early_stopping", "grace_steps"], unless=False, reason="without --config.validate_every=STEPS"
+            )
             console.print("No early stopping: that needs --config.validate_every=STEPS")
         launch_ray(
             # Early stopping compares with the scores of trials that are done.

@@ -7,7 +7,9 @@ Any value of the configuration can be changed: --config.loss.divergence=relative
 --config.init_from=CHECKPOINT begins with the parameters of another run, or of `convert_torch`. The same command goes on
 from the last checkpoint of an interrupted run. WORKDIR gets checkpoints/, metrics.jsonl, validation.json,
 comparison.png, and in training_images.json which images it was trained on; curves and pictures of the way in
-tensorboard/, and with --profile a trace of a few steps in profile/.
+tensorboard/, and with --profile a trace of a few steps in profile/. On several machines, the same command in a process
+for each, with --distributed. Every key of the configuration, with its default, its range and its meaning: `python -m
+experiments.summary --keys`, or docs/configuration.md.
 """
 
 if __name__ == "__main__":  # first of all: it may start the program again
@@ -28,10 +30,10 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
+from experiments.run import processes
 from experiments.run.board import Board
 from experiments.run.config import PREFIX, load_config
 from experiments.run.data import load_data
-from experiments.run.processes import is_distributed, join_processes
 from experiments.run.profiling import Profile
 from experiments.run.stopping import StopSignals
 from experiments.run.summary import print_compiled, print_summary, summarize
@@ -46,6 +48,7 @@ from sel.scoring.pictures import comparison, write_comparison
 from sel.scoring.scores import mean_row, score_pairs
 from sel.training import (
     Config,
+    Hooks,
     Stopped,
     build_parts,
     build_restore,
@@ -58,6 +61,7 @@ from sel.training import (
 
 _CONFIG = flags.DEFINE_string("config", "", "Configuration file, FILE or FILE:VARIANT.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run.")
+flags.adopt_module_key_flags(processes)
 _PROFILE = flags.DEFINE_bool("profile", False, "Write a trace of a few steps, from the third on, to WORKDIR/profile.")
 
 # Pictures in comparison.png, and images scored on the way; scores at the end are those of all validation pairs.
@@ -72,7 +76,7 @@ def main(changes: list[str]) -> None:
     """Train, validate, report; tell where an interrupted run goes on."""
     config, workdir = load_config(_CONFIG.value, changes), Path(_WORKDIR.value)
     spread_over_cores(config)
-    speaks = join_processes()
+    speaks = processes.join_processes()
     console.quiet = not speaks
     # Before anything is read or written: mistakes in the configuration show at once.
     build_parts(config)
@@ -98,18 +102,16 @@ def main(changes: list[str]) -> None:
     try:
         with board:
             with StopSignals() as signals, StepProgress(config.num_steps) as progress, profile:
-                state = train(
-                    config,
-                    workdir,
-                    training,
-                    report,
-                    validate=glance,
-                    log=board.log,
-                    tell=console.print,
+                hooks = Hooks(
+                    on_train_begin=print_compiled,
+                    on_step_begin=profile,
+                    on_step_end=report,
+                    on_validation=glance,
+                    on_log=board.log,
+                    on_message=console.print,
                     should_stop=signals,
-                    before=profile,
-                    examine=print_compiled,
                 )
+                state = train(config, workdir, training, hooks=hooks)
             if speaks:
                 shown = validate(Restorer(restore, jax.device_get(state.average)), validation, workdir)
                 show(board, config.num_steps, shown)
@@ -135,7 +137,7 @@ def spread_over_cores(config: Config) -> None:
     if "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = 1 if is_distributed() else min(cores, share)
+    most = 1 if processes.is_distributed() else min(cores, share)
     count = count or max((n for n in range(1, most + 1) if share % n == 0), default=1)
     jax.config.update("jax_num_cpu_devices", count)
 

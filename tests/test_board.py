@@ -15,7 +15,7 @@ from tiny_runs import PAIRS, StopError, configured
 
 from experiments.run.board import Board
 from experiments.run.profiling import Profile
-from sel.training import train
+from sel.training import Hooks, train
 
 
 def events_of(path):
@@ -117,7 +117,7 @@ def test_a_run_that_goes_on_after_a_crash_has_one_curve(tmp_path):
                 raise StopError
 
         with Board(tmp_path / "tensorboard") as board:
-            train(configured(log_every=1), tmp_path, PAIRS, report, log=board.log)
+            train(configured(log_every=1), tmp_path, PAIRS, hooks=Hooks(on_step_end=report, on_log=board.log))
 
     with pytest.raises(StopError):
         go(crash_after=5)

@@ -17,7 +17,7 @@ from sel.data.sources import Dataset, Split
 from sel.diffusion import SAMPLERS, Ddim
 from sel.errors import UserError
 from sel.objective import LOSSES
-from sel.training import build_restore, find_checkpoint, from_stored, read_config, read_params, train
+from sel.training import Hooks, build_restore, find_checkpoint, from_stored, read_config, read_params, train
 from sel.training.optimizer import OPTIMIZERS, Optimizer
 
 pytestmark = pytest.mark.usefixtures("compile_little")
@@ -87,7 +87,7 @@ def test_ours_are_as_good_as_theirs(ours, tmp_path):
     assert config.optimizer.momentum == 0.5
     pairs, _ = config.data.load(seed=config.seed, report=None, bars=None)
     losses = []
-    train(config, tmp_path, pairs, lambda step, metrics: losses.append(metrics["loss"]))
+    train(config, tmp_path, pairs, hooks=Hooks(on_step_end=lambda step, metrics: losses.append(metrics["loss"])))
     assert len(losses) == 2
     assert np.isfinite(losses).all()
     stored = read_config(find_checkpoint(tmp_path))

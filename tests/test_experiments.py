@@ -119,6 +119,9 @@ def test_help_explains_itself(shell, program):
     for line in (ROOT / "experiments" / f"{program}.py").read_text().splitlines():
         if "flags.DEFINE" in line:
             assert f"--{'[no]' if 'bool' in line else ''}{line.split(chr(34))[1]}" in result.out
+    if program == "train":
+        for name in ("[no]distributed", "coordinator", "num_processes", "process_id"):
+            assert f"--{name}" in result.out
     assert result.err == ""
 
 

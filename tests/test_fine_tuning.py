@@ -14,6 +14,7 @@ from sel.choices import to_dict
 from sel.errors import UserError
 from sel.models import ConditionalNAFNet, ConditionalUNet
 from sel.training import (
+    Hooks,
     ModelConfig,
     build_parts,
     find_checkpoint,
@@ -67,7 +68,7 @@ def run_until(workdir, config, last):
         if step == last + 1:
             raise RuntimeError
 
-    train(config, workdir, PAIRS, report)
+    train(config, workdir, PAIRS, hooks=Hooks(on_step_end=report))
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ OPTIONS = {
     "--config.num_steps=0": ("config.num_steps must be a whole number of at least 1, found 0",),
     "--config.data.validation_size=12": ("chelsea", "8 x 12", "at least 11 x 11"),
     "--config.data.crop_size=4000": ("too small for crops of 4000", "astronaut"),
+    "--coordinator=nowhere:1": ("--coordinator has no effect without --distributed",),
+    "--process_id=0": ("--process_id has no effect without --distributed",),
     "--wrkdir=x": ("wrkdir", "workdir"),
     "stray": ("stray", "--NAME=VALUE"),
     "--only_check_args=maybe": ("only_check_args=maybe",),

@@ -1,6 +1,7 @@
 """The summary of a run: counted by hand, by the compiler, and on real states."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import pytest
 from programs import assert_one_line
 from tiny_runs import UNET, configured
 
-from experiments.run.summary import count_flops, network_flops, saved_bytes, size, summarize
+from experiments.run.summary import count_flops, network_flops, print_summary, saved_bytes, size, summarize
+from sel.cli.console import console
 from sel.models import ConditionalNAFNet
 from sel.training import build_parts
 from sel.training.state import init_params
@@ -95,6 +97,14 @@ def test_memory_of_a_step():
 
 def test_sizes_as_a_person_reads_them():
     assert [size(x) for x in (0, 1023, 1024, 3 * 2**20)] == ["0 B", "1023 B", "1.0 KiB", "3.0 MiB"]
+
+
+@pytest.mark.parametrize(("asked", "told"), [(200, "over 3 steps, half of this short run"), (3, "")])
+def test_a_warm_up_that_is_cut_short_is_told(capsys, monkeypatch, asked, told):
+    monkeypatch.setattr(console, "_file", sys.stdout)
+    print_summary(summarize(configured({"optimizer.warmup_steps": asked})))
+    out = capsys.readouterr().out
+    assert (told in out) if told else ("warms up" not in out)
 
 
 def test_the_published_network_can_be_weighed_anywhere(shell):

@@ -125,6 +125,28 @@ def test_a_wrong_sweep_is_one_line(shell, tmp_path, text, problem):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--hours=3"], "--hours has no effect without --launcher=slurm"),
+        (["--cpus_per_trial=2"], "--cpus_per_trial has no effect without --launcher=ray or --launcher=slurm"),
+        (["--noearly_stopping"], "--early_stopping has no effect without --launcher=ray"),
+        (["--launcher=slurm", "--address=auto"], "--address has no effect without --launcher=ray"),
+        (["--launcher=ray", "--partition=gpu"], "--partition has no effect without --launcher=slurm"),
+        (
+            ["--launcher=ray", "--accelerator=TPU"],
+            "no effect without --accelerators_per_trial=NUMBER",
+        ),
+        (["--launcher=ray", "--noearly_stopping", "--grace_steps=5"], "no effect with --noearly_stopping"),
+        (["--launcher=ray", "--grace_steps=5"], "no effect without --config.validate_every"),
+    ],
+)
+def test_a_flag_that_nothing_reads_is_refused(shell, tmp_path, arguments, problem):
+    result = shell("sweep", "--sweep=configs/sweeps/divergence.py", f"--workdir={tmp_path / 'none'}", *arguments)
+    assert_one_line(result, problem)
+    assert not (tmp_path / "none").exists()
+
+
 def test_deployment_files_are_valid_and_agree():
     yaml = pytest.importorskip("yaml")
     documents = [d for path in (ROOT / "deploy").glob("*.yaml") for d in yaml.safe_load_all(path.read_text())]

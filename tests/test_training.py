@@ -101,7 +101,7 @@ FAILING_WRITE = """
 import sys, time
 from pathlib import Path
 from sel.cli.console import run
-from sel.training import train
+from sel.training import Hooks, train
 from tiny_runs import PAIRS, configured
 
 workdir = Path(sys.argv.pop())
@@ -112,7 +112,7 @@ def report(step, metrics):
             time.sleep(0.01)
         folder.rename(workdir / "moved")
         folder.write_text("in the way")
-run(lambda: train(configured(), workdir, PAIRS, report))
+run(lambda: train(configured(), workdir, PAIRS, hooks=Hooks(on_step_end=report)))
 """
 
 

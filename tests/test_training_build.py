@@ -131,6 +131,7 @@ def test_every_configuration_builds(file):
     module = build_parts(config).module
     image, t = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     params = jax.eval_shape(module.init, jax.random.key(0), image, image, t)
+    assert build_parts(load_config(f"{ROOT}/configs/{file}", ["--config.num_steps=60"]))  # a short trial of it
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert count == 287_965_571 if file.endswith("full") else count < 2e6
 

@@ -11,7 +11,7 @@ from tiny_runs import PAIRS, assert_same, configured, contents, pair, run
 
 from sel.data import Pair
 from sel.errors import UserError
-from sel.training import Stopped, build_restore, find_checkpoint, read_params, train
+from sel.training import Hooks, Stopped, build_restore, find_checkpoint, read_params, train
 from sel.training import step as step_module
 
 pytestmark = pytest.mark.usefixtures("compile_little")
@@ -91,7 +91,7 @@ def test_training_passes_over_damaged_checkpoints(whole, tmp_path):
     workdir = shutil.copytree(whole[0], tmp_path / "run")
     (workdir / "checkpoints/6/state/manifest.ocdbt").unlink()
     told = []
-    state = train(configured(), workdir, PAIRS, lambda *_: None, tell=told.append)
+    state = train(configured(), workdir, PAIRS, hooks=Hooks(on_message=told.append))
     assert_same(state, whole[1])
     assert told == ["the checkpoint of step 6 is damaged and now called 6.damaged; going on from 4"]
     assert steps_in(workdir) == [4, 6]
@@ -112,7 +112,7 @@ def test_all_checkpoints_damaged_is_an_error_and_nothing_is_touched(whole, tmp_p
 def test_the_best_are_kept_beside_the_newest(tmp_path):
     scores = {1: 10.0, 2: 30.0, 3: np.nan, 4: 20.0, 5: np.inf, 6: 5.0, 7: 25.0, 8: 1.0}
     config = configured({"num_steps": 8, "validate_every": 1, "checkpoint": {"every": 8, "keep": 1, "keep_best": 2}})
-    train(config, tmp_path, PAIRS, lambda *_: None, validate=lambda step, _: {"validation_psnr": scores[step]})
+    train(config, tmp_path, PAIRS, hooks=Hooks(on_validation=lambda step, _: {"validation_psnr": scores[step]}))
     assert steps_in(tmp_path) == [2, 5, 8]
     assert find_checkpoint(tmp_path).name == "8"
 
@@ -120,7 +120,7 @@ def test_the_best_are_kept_beside_the_newest(tmp_path):
 @pytest.mark.parametrize("after", [1, 3, 4])
 def test_a_stopped_run_has_saved_the_step_and_goes_on_exactly(whole, tmp_path, after):
     with pytest.raises(Stopped) as caught:
-        train(configured(), tmp_path, PAIRS, lambda *_: None, should_stop=lambda step: step == after)
+        train(configured(), tmp_path, PAIRS, hooks=Hooks(should_stop=lambda step: step == after))
     assert caught.value.step == after == steps_in(tmp_path)[-1]
     state, losses = run(tmp_path)
     assert_same(state, whole[1])
@@ -128,7 +128,7 @@ def test_a_stopped_run_has_saved_the_step_and_goes_on_exactly(whole, tmp_path, a
 
 
 def test_to_stop_after_the_last_step_is_to_finish(tmp_path):
-    state = train(configured(), tmp_path, PAIRS, lambda *_: None, should_stop=lambda step: step == 6)
+    state = train(configured(), tmp_path, PAIRS, hooks=Hooks(should_stop=lambda step: step == 6))
     assert int(state.step) == 6
 
 

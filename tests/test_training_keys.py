@@ -8,14 +8,17 @@ from programs import ROOT
 from tiny_runs import configured, written
 
 from configs.default import get_config as get_default
+from configs.low_light import SETS
 from experiments.run.config import load_config
 from sel.choices import check, choice, differences, flatten, keys, parse, readers, section, setting, to_dict, unread
+from sel.data import DATASETS
 from sel.errors import UserError
 from sel.training import Config, ModelConfig, from_stored
 
 QUICKSTART = f"{ROOT}/configs/quickstart.py"
 FILES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "configs").glob("[a-z]*.py"))]
-FILES.remove("configs/config_dict.py")
+FILES = sorted({*FILES} - {"configs/config_dict.py", "configs/low_light.py"})
+VARIANTS = ["configs/default.py:unet", "configs/lol_v1.py:full", *(f"configs/low_light.py:{name}" for name in SETS)]
 
 
 def test_the_default_configuration_holds_every_key_that_it_reads_and_no_other():
@@ -23,11 +26,22 @@ def test_the_default_configuration_holds_every_key_that_it_reads_and_no_other():
     assert set(default) == set(keys(Config, default))
 
 
-@pytest.mark.parametrize("file", [*FILES, "configs/default.py:unet", "configs/lol_v1.py:full"])
+@pytest.mark.parametrize(
+    "file",
+    [*FILES, *VARIANTS],
+)
 def test_configurations_load_and_can_be_written_down(file):
     config = load_config(f"{ROOT}/{file}", [])
     assert parse(Config, json.loads(json.dumps(to_dict(config)))) == config
     assert not unread(Config, flatten(to_dict(config)))
+
+
+def test_every_public_set_has_a_configuration():
+    assert {*SETS, "lol_v1"} == set(DATASETS)
+    full = load_config(f"{ROOT}/configs/low_light.py:sice,full", [])
+    assert (full.data.name, full.data.fraction, full.model.width) == ("sice", 0.1, 64)
+    with pytest.raises(UserError, match=r"low_light.py:sise: variant of configs/low_light.py must be one of .*'sise'"):
+        load_config(f"{ROOT}/configs/low_light.py:sise", [])
 
 
 def test_every_key_says_what_it_means_and_may_be():
@@ -95,6 +109,7 @@ def test_unknown_keys_are_named(key, message):
 
 FILE = """
 from configs.default import get_config as get_default
+from configs.low_light import SETS
 
 def get_config():
     config = get_default()

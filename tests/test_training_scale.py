@@ -23,7 +23,7 @@ import jax
 if "PROCESS" in os.environ:
     jax.distributed.initialize("localhost:" + os.environ["PORT"], 2, int(os.environ["PROCESS"]))
 from experiments.run.stopping import StopSignals
-from sel.training import Stopped, sharding, train
+from sel.training import Hooks, Stopped, sharding, train
 from tiny_runs import PAIRS, configured
 
 sharding._SMALLEST_SPLIT = 1  # split even what is too small to be worth it
@@ -36,7 +36,8 @@ for number, (changes, pause) in enumerate(json.loads(sys.argv[2])):
         time.sleep(pause)
     try:
         with StopSignals() as signals:
-            state = train(configured(changes), Path(sys.argv[1], str(number)), PAIRS, report, should_stop=signals)
+            hooks = Hooks(on_step_end=report, should_stop=signals)
+            state = train(configured(changes), Path(sys.argv[1], str(number)), PAIRS, hooks=hooks)
         split = max(len(x.addressable_shards[0].index) and x.size // x.addressable_shards[0].data.size
                     for x in jax.tree.leaves(state.params))
     except Stopped as stopped:

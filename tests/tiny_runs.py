@@ -9,7 +9,7 @@ import pytest
 
 from sel.choices import parse
 from sel.data import Pair
-from sel.training import Config, train
+from sel.training import Config, Hooks, train
 
 CONFIG = {
     "seed": 3,
@@ -90,7 +90,7 @@ def run(workdir, config=None, pairs=PAIRS, stop_after=None):
         if step == stop_after:
             raise StopError
 
-    return train(config or configured(), workdir, pairs, report), losses
+    return train(config or configured(), workdir, pairs, hooks=Hooks(on_step_end=report)), losses
 
 
 def interrupted(workdir, after, **options):

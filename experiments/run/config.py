@@ -78,6 +78,8 @@ def _run(file: str) -> ConfigDict:
     try:
         get_config = runpy.run_path(path).get("get_config")
         config = get_config(*[variant] if variant else []) if get_config else None
+    except ValueError as error:  # a variant that there is not, in the words of the file
+        raise UserError(f"--config={file}: {error}") from error
     except Exception as error:  # a configuration is a program, and raises what it likes
         raise UserError(f"--config={file}: {traceback.format_exception_only(error)[-1].strip()}") from error
     if not isinstance(config, ConfigDict):

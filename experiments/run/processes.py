@@ -5,6 +5,7 @@ import os
 import jax
 from absl import flags
 
+from experiments.run.flags import refuse_unused
 from sel.errors import UserError
 
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -13,9 +14,15 @@ _DISTRIBUTED = flags.DEFINE_bool(
     "Join the processes that were started with this same command to one run: the tasks of a Slurm step or of Open MPI, "
     "the hosts of a TPU pod, the pods of an indexed Kubernetes job; or, with the next three options, any.",
 )
-_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of the first process, where it is not found out.")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes, where it is not found out.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0, where it is not found out.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "With --distributed: HOST:PORT of the first process, where it is not found out."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "With --distributed: number of processes, where it is not found out.", lower_bound=1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "With --distributed: which of them this is, from 0, where it is not found out.", lower_bound=0
+)
 
 # How the launchers tell a process how many there are.
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -30,8 +37,11 @@ def join_processes() -> bool:
     """With `--distributed`, wait for all processes and join them; whether this is the one that speaks and writes.
 
     Raises:
-      UserError: if they can't be found, or this is one of several and the flag is missing.
+      UserError: if they can't be found, this is one of several and the flag is missing, or another flag is given
+        without it.
     """
+    companions = ("coordinator", "num_processes", "process_id")
+    refuse_unused(companions, unless=_DISTRIBUTED.value, reason="without --distributed")
     if not _DISTRIBUTED.value:
         for name in _COUNTS:
             if int(os.environ.get(name, 1)) > 1:

@@ -37,6 +37,7 @@ class Summary:
       state_bytes: parameters, their average and the optimizer's state, on each device.
       gradient_bytes: gradients, on each device, and parameters that are gathered from others.
       saved_bytes: what the forward pass keeps for the backward pass, on each device.
+      warmup: steps of the warm-up, and those that the configuration asks for.
     """
 
     network: str
@@ -48,6 +49,7 @@ class Summary:
     state_bytes: int
     gradient_bytes: int
     saved_bytes: int
+    warmup: tuple[int, int]
 
 
 def summarize(config: Config) -> Summary:
@@ -75,6 +77,7 @@ def summarize(config: Config) -> Summary:
         state_bytes=_bytes(state, state_shardings(state, mesh)),
         gradient_bytes=copies * _bytes(state.params),
         saved_bytes=saved_bytes(module, state.params, part, crop),
+        warmup=(config.optimizer.warmup(config.num_steps), config.optimizer.warmup_steps),
     )
 
 
@@ -159,6 +162,16 @@ def print_summary(summary: Summary) -> None:
         f"Memory of {devices}: {state} of parameters, their average and the optimizer; in a step "
         f"{gradients} of gradients and {saved} for the backward pass; at least {together}, the loss comes on top."
     )
+    print_warmup(*summary.warmup)
+
+
+def print_warmup(warmup: int, asked: int) -> None:
+    """Print that the warm-up is shorter than the configuration asks, if it is."""
+    if warmup < asked:
+        console.print(
+            f"The learning rate warms up over {warmup} steps, half of this short run (config.optimizer.warmup_steps is "
+            f"{asked})."
+        )
 
 
 def print_compiled(compiled: jax.stages.Compiled) -> None:

@@ -11,12 +11,14 @@ from sel.training.checkpoint import (
 )
 from sel.training.config import Config, ModelConfig, Sampling, from_stored
 from sel.training.fine_tuning import find_init
+from sel.training.hooks import Hooks
 from sel.training.images_seen import images_seen, write_record
 from sel.training.loop import Stopped, train
 from sel.training.state import TrainState
 
 __all__ = [
     "Config",
+    "Hooks",
     "ModelConfig",
     "Parts",
     "Sampling",

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,12 @@ from sel.training.build import Parts, build_dataset, build_parts
 from sel.training.checkpoint import latest_step
 from sel.training.config import Config
 from sel.training.fine_tuning import find_init, read_init
-from sel.training.record import SKIPPED, Line, Record, Report
+from sel.training.hooks import Hooks
+from sel.training.record import SKIPPED, Record
 from sel.training.run_checkpoints import RANKED_BY, Checkpoints
 from sel.training.sharding import check_batch_size, gather, make_mesh, replicated, shard_batch, state_shardings
 from sel.training.state import TrainState, abstract_state, first_state, init_state
 from sel.training.step import make_train_step
-
-Validate = Callable[[int, Any], dict[str, float]]
 
 
 class Stopped(Exception):  # noqa: N818  nothing went wrong
@@ -36,38 +35,18 @@ class Stopped(Exception):  # noqa: N818  nothing went wrong
         self.step = step
 
 
-def train(
-    config: Config,
-    workdir: Path,
-    pairs: Sequence[Pair],
-    report: Report,
-    *,
-    validate: Validate | None = None,
-    log: Callable[[Line], None] = lambda line: None,
-    tell: Callable[[str], None] = lambda text: None,
-    should_stop: Callable[[int], bool] = lambda step: False,
-    before: Callable[[int, Callable[[], None]], None] = lambda step, wait: None,
-    examine: Callable[[jax.stages.Compiled], None] = lambda compiled: None,
-) -> TrainState:
+def train(config: Config, workdir: Path, pairs: Sequence[Pair], *, hooks: Hooks = Hooks()) -> TrainState:
     """Train to `config.num_steps`, from the last checkpoint in `workdir` if there is one.
 
     Step n depends on the configuration and n alone, so that an interrupted run ends with the same parameters, bit for
     bit. With several processes, all call this alike, with a `workdir` that all of them see; what is written but
-    checkpoints, and `validate`, is the first one's.
+    checkpoints is the first one's.
 
     Args:
-      config: see `configs/default.py`.
+      config: see docs/configuration.md.
       workdir: gets `checkpoints/`, `metrics.jsonl` and, if there are any, `skipped.jsonl`.
       pairs: training pairs.
-      report: called after each step with its number and metrics: `loss`, `gradient_norm`, `update_norm`.
-      validate: scores averaged parameters after a step, every `config.validate_every` steps. The best
-        `config.checkpoint.keep_best` by `validation_psnr` are kept.
-      log: called with each line of `metrics.jsonl`.
-      tell: called with what a person should know, for example that a damaged checkpoint was passed over.
-      should_stop: called after each step with its number; if it is true, the state is saved and training stops. All
-        processes must get the same answer for the same step.
-      before: called before each step with its number and a function that awaits all steps before it.
-      examine: called with the compiled step before the first one.
+      hooks: what is done on the way.
 
     Returns:
       The final state.
@@ -75,7 +54,7 @@ def train(
     Raises:
       UserError: for a wrong option, a folder of another run, a checkpoint that can't be written, or
         `config.max_skipped` steps in a row without a finite gradient, after which the last good state is saved.
-      Stopped: if `should_stop` was true.
+      Stopped: if `hooks.should_stop` returned True.
     """
     parts, compute = build_parts(config), config.compute
     check_batch_size(config.batch_size, compute.accumulate)
@@ -84,7 +63,7 @@ def train(
     dataset, names = build_dataset(config, pairs), [pair.name for pair in pairs]
     # A run that goes on has no need of the one that it began with.
     origin = None if latest_step(workdir) else find_init(config)
-    with Checkpoints(workdir, config, tell) as checkpoints:
+    with Checkpoints(workdir, config, hooks.on_message) as checkpoints:
         state = _begin(config, parts, mesh, checkpoints, key_init, origin)
         step_fn = make_train_step(
             parts.module.clone(remat=compute.remat),
@@ -96,15 +75,15 @@ def train(
             accumulate=compute.accumulate,
         )
         start = int(state.step)
-        record = Record(workdir, config, parts.learning_rate, start, names, report, log)
+        record = Record(workdir, config, parts.learning_rate, start, names, hooks)
         with contextlib.closing(batches(dataset, start)) as source:
             for step in range(start + 1, config.num_steps + 1):
-                before(step, record.wait)
+                hooks.on_step_begin(step, record.wait)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
                     batch = next(source)
                     arguments = (state, shard_batch(batch, mesh), key_steps)
                     if step == start + 1:  # the call below finds what is compiled here
-                        examine(step_fn.lower(*arguments).compile())  # type: ignore[attr-defined]
+                        hooks.on_train_begin(step_fn.lower(*arguments).compile())  # type: ignore[attr-defined]
                     state, metrics = step_fn(*arguments)
                 record.add(step, metrics, batch["index"])
                 if record.skipped_in_a_row >= config.max_skipped:
@@ -112,11 +91,12 @@ def train(
                     _check_progress(record, checkpoints, config.max_skipped)
                 # Before the checkpoint: a run that goes on from this step has the line.
                 scores = {}
-                if validate and config.validate_every and step % config.validate_every == 0:
+                if config.validate_every and step % config.validate_every == 0:
                     record.wait()
-                    scores = _scores(validate, step, gather(state.average, mesh))
-                    record.append({"step": step, **scores})
-                stop = should_stop(step) and step < config.num_steps
+                    scores = _scores(hooks, step, gather(state.average, mesh))
+                    if scores:
+                        record.append({"step": step, **scores})
+                stop = hooks.should_stop(step) and step < config.num_steps
                 if stop or _is_due(step, config, scores):
                     _save(state, scores, record, checkpoints)
                     _check_progress(record, checkpoints, config.max_skipped)
@@ -131,9 +111,9 @@ def _is_due(step: int, config: Config, scores: dict[str, float]) -> bool:
     return bool(step % config.checkpoint.every == 0 or step == config.num_steps or ranked)
 
 
-def _scores(validate: Validate, step: int, average: Any) -> dict[str, float]:
+def _scores(hooks: Hooks, step: int, average: Any) -> dict[str, float]:
     """The first process's scores, of which all know the one that checkpoints are ranked by."""
-    scores = validate(step, average) if jax.process_index() == 0 else {}
+    scores = hooks.on_validation(step, average) if jax.process_index() == 0 else {}
     if jax.process_count() == 1:
         return scores
     rank = multihost_utils.broadcast_one_to_all(np.float32(scores.get(RANKED_BY, np.nan)))

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ import optax
 
 from sel.files import write_whole
 from sel.training.config import Config
-
-Line = dict[str, Any]
-Report = Callable[[int, dict[str, float]], None]
+from sel.training.hooks import Hooks, Line
 
 # Beside the checkpoints of a run.
 METRICS, SKIPPED = "metrics.jsonl", "skipped.jsonl"
@@ -40,8 +38,7 @@ class Record:
         learning_rate: optax.Schedule,
         start: int,
         names: Sequence[str],
-        report: Report,
-        log: Callable[[Line], None],
+        hooks: Hooks,
     ):
         """Go on after step `start`: lines of later steps are dropped.
 
@@ -51,11 +48,10 @@ class Record:
           learning_rate: from steps done to the rate of the next.
           start: steps done before.
           names: of the training images.
-          report: told of each step.
-          log: told of each line.
+          hooks: told of each step and of each line.
         """
         self._workdir, self._config, self._learning_rate = workdir, config, jax.jit(learning_rate)
-        self._names, self._report, self._log = names, report, log
+        self._names, self._hooks = names, hooks
         self._pending: deque[tuple[int, Any, np.ndarray]] = deque()
         self._done: list[dict[str, float]] = []
         self._time = time.monotonic()
@@ -89,7 +85,7 @@ class Record:
     def append(self, line: Line) -> None:
         """Add a line to `metrics.jsonl`."""
         self._append(METRICS, line)
-        self._log(line)
+        self._hooks.on_log(line)
 
     def _await_one(self) -> None:
         self.step, metrics, images = self._pending.popleft()
@@ -103,7 +99,7 @@ class Record:
         self._done.append(values)
         if self.step % self._config.log_every == 0:
             self._write()
-        self._report(self.step, values)
+        self._hooks.on_step_end(self.step, values)
 
     def _write(self) -> None:
         now, count = time.monotonic(), len(self._done)

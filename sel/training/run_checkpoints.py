@@ -34,7 +34,7 @@ class Checkpoints:
       latest: step of the newest, which may still be being written; 0 if there is none.
     """
 
-    def __init__(self, workdir: Path, config: Config, tell: Callable[[str], None]):
+    def __init__(self, workdir: Path, config: Config, tell: Callable[[str], object]):
         """Open `workdir`, which may be new.
 
         Args:

@@ -305,6 +305,15 @@ def test_a_preview_alone_is_refused(tmp_path):
             read(tmp_path / "a.tif")
 
 
+def test_planes_that_are_not_there_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, FULL, photometric="rgb", compression="lzw", rowsperstrip=5)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages.first.tags[284].overwrite(2)
+    with pytest.raises(UserError, match="some are missing"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("compress", [None, imagecodecs.zlib_encode], ids=["plain", "deflate"])
 @pytest.mark.parametrize("place", [0, 10**6], ids=["never written", "behind the end"])
 def test_missing_parts_are_refused(tmp_path, compress, place):

@@ -159,8 +159,8 @@ def _check_segments(name: object, file: File, page: Any) -> None:
     if page.is_contiguous:
         return
     across, down = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    wanted = math.ceil(page.imagewidth / across) * math.ceil(page.imagelength / down) * planes
+    # Parts that are missing would show whatever the memory held before.
+    wanted = math.ceil(page.imagewidth / across) * math.ceil(page.imagelength / down) * page.shaped[0]
     places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if len(places) < wanted or any(offset <= 0 or count <= 0 for offset, count in places[:wanted]):
         raise UserError(f"{name}: damaged or incomplete image ({wanted} parts of its pixels, some are missing)")

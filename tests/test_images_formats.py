@@ -265,6 +265,16 @@ def test_a_large_picture_inside_a_small_tiff_is_refused(tmp_path):
         read_image(path)
 
 
+def test_a_long_file_is_not_read_beyond_its_picture(tmp_path):
+    resource = pytest.importorskip("resource")
+    write_png(tmp_path / "a.png", SMOOTH)
+    with (tmp_path / "a.png").open("ab") as file:
+        file.truncate(2**31)  # sparse: it takes no room on the disk
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), SMOOTH)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # in KiB
+
+
 def test_who_wants_larger_pictures_says_so(tmp_path):
     write_png(tmp_path / "a.png", SMOOTH)  # 40 x 56
     for read in (read_image, read_photograph, image_size):

@@ -8,7 +8,8 @@ MAX_MEGAPIXELS = 180.0
 # Decoded bytes of a pixel: four channels of 16 bits.
 _BYTES = 8
 
-# Archives of photographs hold no larger member: one that claims to be larger is made to fill the memory.
+# Most encoded bytes that are held at a time. Photographs are smaller: a member of an archive that claims to be
+# larger is made to fill the memory.
 MAX_MEMBER_BYTES = 2**28
 
 

@@ -19,6 +19,7 @@ from PIL import (
 
 from sel.errors import UserError
 from sel.images.jpeg import completed
+from sel.images.limits import MAX_MEMBER_BYTES
 from sel.images.metadata import exif_of, orientation_of
 from sel.images.picture import CheckSize, File, Header, Pixels, split_alpha
 
@@ -55,7 +56,7 @@ def pillow_header(name: object, kind: str, file: File, check_size: CheckSize) ->
             return _pixels(name, image)
         except OSError:
             file.seek(0)
-            whole = completed(file.read())
+            whole = completed(file.read(MAX_MEMBER_BYTES))
             if whole is None:
                 raise
             found = _pixels(name, JpegImagePlugin.JpegImageFile(io.BytesIO(whole)))

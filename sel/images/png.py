@@ -26,6 +26,7 @@ _SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 # Of these Pillow knows more than `Metadata` keeps; it is asked for the first few.
 _METADATA = (b"iCCP", b"pHYs", b"eXIf", b"iTXtXML:com.adobe.xmp\0", b"tEXtRaw profile type ", b"zTXtRaw profile type ")
 _MOST_CHUNKS = 32
+_MOST_METADATA = 2**26
 
 
 def png_header(name: object, file: File, check_size: CheckSize) -> Header:
@@ -38,8 +39,10 @@ def png_header(name: object, file: File, check_size: CheckSize) -> Header:
     if len(head) < _HEADER_END or head[12:16] != b"IHDR":
         raise UserError(f"{name}: damaged image (a PNG without a header)")
     width, height, bits, color = struct.unpack(">IIBB", head[16:26])
-    check_size(width, height, _SAMPLES.get(color, 4) * (2 if bits == 16 else 1))
-    content = memoryview(head + file.read())
+    pixel_bytes = _SAMPLES.get(color, 4) * (2 if bits == 16 else 1)
+    check_size(width, height, pixel_bytes)
+    # Pixels that no compression helps take little more than they do decoded; what goes on beyond is none.
+    content = memoryview(head + file.read(2 * width * height * pixel_bytes + _MOST_METADATA))
     info: dict[Any, Any] = {}
     parts = [chunk for chunk in _chunks(content) if bytes(chunk[4:30]).startswith(_METADATA)]
     for part in parts[:_MOST_CHUNKS]:
@@ -66,7 +69,10 @@ def _chunks(content: memoryview) -> Iterator[memoryview]:
     place = len(_SIGNATURE)
     while place < len(content):
         (length,) = struct.unpack(">I", content[place : place + 4]) if len(content) - place >= 4 else (0,)
-        yield content[place : place + 12 + length]
+        chunk = content[place : place + 12 + length]
+        yield chunk
+        if bytes(chunk[4:8]) == b"IEND":
+            return
         place += 12 + length
 
 

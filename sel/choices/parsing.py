@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from sel.choices.fields import MISSING, Choice, Section, allows, marked, rule
-from sel.choices.keys import chosen, flatten, name_of, refuse, unread
+from sel.choices.keys import chosen, flatten, name_of, readers, refuse, unread
 from sel.errors import UserError
 
 T = TypeVar("T")
@@ -19,14 +19,14 @@ def parse(kind: type[T], values: Mapping[str, Any], *, where: str = "config", st
       values: as `to_dict` or JSON gives them.
       where: what keys begin with in messages.
       stored: whether an earlier version may have written the values: what is missing then has the value that runs had
-        before there was the key, and what nothing reads is passed over.
+        before there was the key, and a key that only other choices read is passed over.
 
     Raises:
       UserError: names the key, the rule and the value; or the key that nothing reads.
     """
     given = flatten(values)
-    if not stored:
-        refuse(unread(kind, given, where=where))
+    known = {key for key, _, _ in readers(kind)} if stored else set()
+    refuse({key: reason for key, reason in unread(kind, given, where=where).items() if key not in known})
     return _build(kind, given, "", where, stored)
 
 

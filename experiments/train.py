@@ -78,6 +78,12 @@ def main(changes: list[str]) -> None:
     spread_over_cores(config)
     speaks = processes.join_processes()
     console.quiet = not speaks
+    with processes.watch_processes():
+        run_training(config, workdir, speaks)
+
+
+def run_training(config: Config, workdir: Path, speaks: bool) -> None:
+    """What each process of a run does; the one that `speaks` validates and writes."""
     # Before anything is read or written: mistakes in the configuration show at once.
     build_parts(config)
     restore = build_restore(config)
@@ -147,7 +153,9 @@ def announce(config: Config, workdir: Path, pairs: str, origin: Path | None) -> 
     devices = f"{jax.device_count()} {jax.default_backend().upper()} device{'s' if jax.device_count() > 1 else ''}"
     console.print(f"{pairs}; {devices}; loss {name_of(LOSSES, config.loss)}")
     if latest_step(workdir):
-        console.print(f"{workdir} holds this run up to step {latest_step(workdir)}")
+        step = latest_step(workdir)
+        left = "" if step < config.num_steps else ": nothing is left to train, it is validated again"
+        console.print(f"{workdir} holds this run up to step {step}{left}")
     if origin:
         console.print(f"parameters begin as those of {origin}")
         stored = to_dict(read_config(origin).diffusion)

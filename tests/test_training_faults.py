@@ -68,7 +68,7 @@ def test_a_run_of_such_steps_from_the_start_ends_it(poisoned, tmp_path):
     with pytest.raises(UserError, match="none of the last 4 steps, 1 to 4, had a finite loss and gradient"):
         run(tmp_path, configured(), [WHITE])
     assert [line["step"] for line in lines_of(tmp_path, "skipped.jsonl")] == [1, 2, 3, 4]
-    assert steps_in(tmp_path) == []
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(("every", "last"), [(1, 4), (100, 6)])

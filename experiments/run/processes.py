@@ -6,6 +6,7 @@ import jax
 from absl import flags
 
 from experiments.run.flags import refuse_unused
+from experiments.run.watch import Watch
 from sel.errors import UserError
 
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -23,6 +24,12 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "With --distributed: which of them this is, from 0, where it is not found out.", lower_bound=0
 )
+_LOST_AFTER = flags.DEFINE_float(
+    "lost_after",
+    60.0,
+    "With --distributed: seconds without a sign of life after which a process counts as lost.",
+    lower_bound=1.0,
+)
 
 # How the launchers tell a process how many there are.
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -31,6 +38,11 @@ _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 def is_distributed() -> bool:
     """Whether this process is to be joined to others."""
     return _DISTRIBUTED.value
+
+
+def watch_processes() -> Watch:
+    """While the block lasts, end this process if another one that was joined is lost."""
+    return Watch(_LOST_AFTER.value)
 
 
 def join_processes() -> bool:
@@ -51,7 +63,13 @@ def join_processes() -> bool:
                 )
         return True
     try:
-        jax.distributed.initialize(_COORDINATOR.value or None, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        # JAX's own patience ends in an abort: the watch is to be faster.
+        jax.distributed.initialize(
+            _COORDINATOR.value or None,
+            _NUM_PROCESSES.value,
+            _PROCESS_ID.value,
+            heartbeat_timeout_seconds=round(3 * _LOST_AFTER.value),
+        )
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"--distributed: the processes can't be joined: {str(error).splitlines()[0]} Where no cluster is found, "

@@ -75,7 +75,7 @@ def start(trial: Trial, environment: Mapping[str, str] | None = None) -> subproc
     """Start or continue a trial. It ends when this process ends, or closes the stdin of the returned one."""
     folder = Path(trial.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    guard = [sys.executable, "-m", "experiments.sweeps.guard", str(folder / ".lock")]
+    guard = [sys.executable, "-m", "experiments.sweeps.guard", str(folder / ".trial.lock")]
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
             [*guard, *trial.command],

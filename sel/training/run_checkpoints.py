@@ -18,6 +18,8 @@ from orbax.checkpoint import v1 as ocp
 from sel.choices import differences, to_dict
 from sel.digests import write_digests
 from sel.errors import DamagedError, UserError
+from sel.files import make_folder
+from sel.lock import HeldError, hold
 from sel.training.checkpoint import FOLDER, check, damaged, read_config, read_metadata, reading, steps_in
 from sel.training.config import Config, ModelConfig
 from sel.training.state import TrainState
@@ -29,6 +31,9 @@ _SMALLEST_SLICE = 2**20  # bytes
 
 # How the names of checkpoints begin that are being written, or deleted.
 _NEW, _OLD = ".new.", ".old."
+
+# Held by the process that trains there.
+_LOCK = ".lock"
 
 
 class Checkpoints:
@@ -48,14 +53,14 @@ class Checkpoints:
         Args:
           workdir: of the run.
           config: of the run. What its section `compute` says is no part of it: it may go on elsewhere.
-          tell: called if a checkpoint is damaged.
+          tell: called if a checkpoint is damaged, or if the disk offers no locks.
 
         Raises:
-          UserError: if it holds checkpoints of a run with another configuration, or only damaged ones.
+          UserError: if it holds checkpoints of a run with another configuration, or only damaged ones, or another
+            process trains in it.
         """
         self._config = to_dict(config, stored=True)
         self.folder, self._tell = workdir / FOLDER, tell
-        self.latest = max(steps_in(self.folder), default=0)
         stored = _newest_config(self.folder)
         different = differences(to_dict(stored, stored=True), self._config) if stored else []
         if different:
@@ -66,8 +71,20 @@ class Checkpoints:
         self._keep, self._keep_best = config.checkpoint.keep, config.checkpoint.keep_best
         self._thread = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
+        self._lock = contextlib.ExitStack()
         if jax.process_index() == 0:
+            self._hold(workdir)
             _remove_unfinished(self.folder)
+        self.latest = max(steps_in(self.folder), default=0)
+
+    def _hold(self, workdir: Path) -> None:
+        make_folder(workdir)
+        try:
+            held = self._lock.enter_context(hold(workdir / _LOCK))
+        except HeldError as error:
+            raise UserError(f"{workdir}: another training runs in this folder ({error}); choose another one") from None
+        if held is None:
+            self._tell(f"{workdir}: this disk offers no locks; make sure that no other training runs in this folder")
 
     def save(self, state: TrainState, scores: Mapping[str, float] | None = None) -> None:
         """Begin to write the state as the checkpoint of its step, after the one before is complete.
@@ -161,6 +178,7 @@ class Checkpoints:
                 self._wait()
             finally:
                 self._thread.shutdown(wait=False)
+                self._lock.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from absl import flags
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from sel.cli.console import console, print_problems, require, run
+from sel.cli.progress import Progress
 from sel.data import DATASETS, find_prepared
 from sel.errors import UserError
 from sel.files import make_folder
@@ -74,18 +74,14 @@ def prepare(
     from sel.data import builders
 
     sizes: dict[str, Counter[tuple[int, int] | None]] = defaultdict(Counter)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     # TFDS talks of downloads on stdout, and shows bars of its own.
     said = Console(file=sys.stdout)
     tfds.disable_progress_bar()
-    with Progress(*columns, console=said, disable=not said.is_terminal) as progress:
-        tasks: dict[str, TaskID] = {}
+    with Progress("preparing", output=said) as progress:
 
         def observe(split: str, total: int, size: tuple[int, int] | None) -> None:
             sizes[split][size] += 1
-            if split not in tasks:
-                tasks[split] = progress.add_task(split, total=total)
-            progress.advance(tasks[split])
+            progress(sizes[split].total(), total, note=split)
 
         builder = builders.BUILDERS[name](source=source, report=report, observer=observe, data_dir=str(folder))
         with contextlib.redirect_stdout(io.StringIO()):

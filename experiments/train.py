@@ -38,7 +38,8 @@ from experiments.run.profiling import Profile
 from experiments.run.stopping import StopSignals
 from experiments.run.summary import print_compiled, print_summary, summarize
 from sel.choices import differences, name_of, to_dict
-from sel.cli.console import StepProgress, console, fail, require, run, with_progress
+from sel.cli.console import console, fail, require, run
+from sel.cli.progress import StepProgress, with_progress
 from sel.cli.tables import score_table
 from sel.data import Pair
 from sel.files import write_json
@@ -166,6 +167,7 @@ def announce(config: Config, workdir: Path, pairs: str, origin: Path | None) -> 
 def validate(restorer: Restorer, pairs: tuple[Pair, ...], workdir: Path) -> Rows:
     """Score all validation pairs; print the table, write validation.json and comparison.png; return its images."""
     start = time.monotonic()
+    console.print(f"Validating {len(pairs)} images ...")
     scored = list(score_pairs(restorer, with_progress(pairs, "validating")))
     rows = [row for _, _, row in scored]
     mean = mean_row(rows)

@@ -83,3 +83,24 @@ def test_the_folder_is_bounded_by_dropping_what_was_not_used_for_long(home):
         jax.config.update("jax_compilation_cache_dir", None)
         keep_compiled(max_bytes)
         assert {path.name for path in folder.rglob("*") if path.is_file()} == left
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_nothing_is_kept_where_others_could_put_programs(home, mode):
+    """Below a folder that all may write to, without and with the bit that keeps them from what is another's."""
+    (home / "sel").mkdir()
+    (home / "sel").chmod(mode)
+    keep_compiled()
+    assert (jax.config.values["jax_compilation_cache_dir"] is not None) == bool(mode & 0o1000)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give folders away")
+@pytest.mark.parametrize("whose", ["sel", "leaf"])
+def test_nothing_is_kept_in_folders_of_another_user(home, whose):
+    keep_compiled()
+    (leaf,) = (home / "sel").iterdir()
+    assert leaf.stat().st_mode & 0o077 == 0
+    jax.config.update("jax_compilation_cache_dir", None)
+    os.chown(leaf if whose == "leaf" else home / "sel", 65534, 65534)
+    keep_compiled()
+    assert jax.config.values["jax_compilation_cache_dir"] is None

@@ -51,7 +51,7 @@ def flat(value, size=(4, 5)):
 
 
 def file_size(size=(4, 5)):
-    return 128 + 3 * size[0] * size[1]
+    return 128 + 3 * size[0] * size[1] + 32
 
 
 def never(*_):
@@ -285,3 +285,38 @@ def test_the_default_place_is_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert str(default_cache_dir()) == "/home/someone/.cache/sel"
+
+
+def test_every_flipped_bit_is_noticed_and_the_image_made_again(folder):
+    image = np.array(*cached_images([flat(7)], folder))
+    (place,) = folder.iterdir()
+    content = place.read_bytes()
+    for bit in np.random.default_rng(0).integers(0, 8 * len(content), 24):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        place.write_bytes(changed)
+        (again,) = cached_images([flat(7)], folder)
+        np.testing.assert_array_equal(again, image)
+        assert place.read_bytes() == content
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_failing_disk_is_no_damage(folder, monkeypatch, number):
+    cached_images([flat(7)], folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+
+    def failing(path):
+        raise OSError(number, "it fails", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "read_bytes", failing)
+        with pytest.raises(UserError, match="decoded image can't be read: it fails"):
+            cached_images([Recipe("7 (4, 5)", lambda: (4, 5), never)], folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_users_without_a_home_have_a_folder_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(cache.os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert default_cache_dir() == tmp_path / f"sel-{os.getuid()}"

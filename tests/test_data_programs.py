@@ -73,7 +73,7 @@ def test_scenes_on_both_sides_are_named(shell, tmp_path):
     make_scenes(tmp_path / "val", (3, 9), copies=2)
     result = shell("train", *PAIRS, f"--config.data.root={tmp_path}", f"--workdir={tmp_path / 'run'}")
     assert (result.code, result.err) == (0, "")
-    assert "Warning: 2 of 4 validation images show a scene of a training image" in result.out
+    assert "Warning: 2 of 4 validation images look like a training image" in result.out
     assert "3-0 (3-0), 3-1 (3-0)" in result.out
 
 

@@ -14,9 +14,10 @@ from programs import ROOT, TINY, TINY_L1, assert_one_line, photograph, snapshot
 from rich.console import Console
 
 import sel.cli.console
+import sel.cli.progress
 from experiments.run.config import load_config
 from sel import SpatialEntropyLoss
-from sel.cli.console import StepProgress
+from sel.cli.progress import StepProgress
 from sel.diffusion import Posterior
 from sel.errors import UserError
 from sel.training import Sampling, find_checkpoint, latest_step, read_params
@@ -146,7 +147,7 @@ def test_progress_shows_loss_speed_and_time_left(monkeypatch, terminal):
     clock, buffer = iter(range(0, 10_000, 20)), io.StringIO()
     console = Console(file=buffer, force_terminal=terminal, width=100, markup=False)
     monkeypatch.setattr(sel.cli.console, "console", console)
-    monkeypatch.setattr(sel.cli.console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sel.cli.progress.time, "monotonic", lambda: next(clock))
     with StepProgress(400) as progress:
         for step in (101, 102, 103):  # resumed at 100; 20 seconds each
             progress(step, {"loss": step / 1000, "gradient_norm": 1.0})

@@ -15,7 +15,14 @@ from sel import lock
 from sel.errors import UserError
 from sel.lock import HeldError, hold
 
-HOLD = "import sys, time; from pathlib import Path; from sel.lock import hold\nwith hold(Path(sys.argv[1])):\n print(flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from pathlib import Path
+from sel.lock import hold
+with hold(Path(sys.argv[1])):
+    print(flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """The training and validation pairs that a configuration names."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-
-from rich.progress import Progress
+from collections.abc import Sequence
 
 from experiments.run.config import PREFIX
 from sel.cli.console import console, print_problems
+from sel.cli.progress import Progress
 from sel.data import Pair, Pairs, large_enough, near_duplicates
 from sel.data.choices import Sides
 from sel.errors import UserError
@@ -23,7 +21,7 @@ def load_data(config: Config) -> Sides:
     data, problems = config.data, list[UserError]()
     report = None if data.strict else problems.append
     try:
-        training, validation = data.load(seed=config.seed, report=report, bars=_bar)
+        training, validation = data.load(seed=config.seed, report=report, bars=Progress)
         if isinstance(data, Pairs) and data.fraction is None:
             _warn_of_shared_scenes(training, validation)
         enough = large_enough(training, crop_size=data.crop_size, resize_chance=data.resize_chance, report=report)
@@ -40,13 +38,7 @@ def _warn_of_shared_scenes(training: Sequence[Pair], validation: Sequence[Pair])
         names = ", ".join(f"{name} ({other})" for name, other in list(shared.items())[:20])
         more = f" and {len(shared) - 20} more" if len(shared) > 20 else ""
         console.print(
-            f"Warning: {len(shared)} of {len(validation)} validation images show a scene of a training image, which "
-            f"flatters their scores: {names}{more}. {PREFIX}data.validation=0.1 holds out whole scenes instead."
+            f"Warning: {len(shared)} of {len(validation)} validation images look like a training image: {names}{more}. "
+            "Where both show one scene, the score is flattered; similar things before the same wall look alike, too. "
+            f"{PREFIX}data.validation=0.1 holds out what looks alike as a whole."
         )
-
-
-@contextlib.contextmanager
-def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(description)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -82,13 +82,13 @@ class Watch:
             number += 1
             try:
                 self._write(str(number))
-                found: dict[str, str] = dict(global_state.client.key_value_dir_get(_PLACE))
+                found = self._read()
             except Exception:  # of gRPC
                 if time.monotonic() - answered > self._lost_after and not self._left.is_set():
                     self._end([0])
                 continue
             answered = time.monotonic()
-            self._look({int(name.rpartition("/")[2]): value for name, value in found.items()}, answered)
+            self._look(found, answered)
 
     def _look(self, signs: dict[int, str], now: float) -> None:
         """Compare with what was seen before."""
@@ -112,15 +112,19 @@ class Watch:
         seconds = f"{self._lost_after:g} s without a sign of life"
         _leave(f"lost sight of process {names} of {jax.process_count()} ({seconds}); {_AGAIN}", PREEMPTED)
 
-    def _end_after_abort(self, _: int) -> None:
+    def _end_after_abort(self, _number: int) -> None:
         """If process 0 is gone, end as after any loss; otherwise the abort goes on."""
-        host, _, port = (global_state.coordinator_address or "").rpartition(":")
+        host, _, port = str(global_state.coordinator_address).rpartition(":")
         if jax.process_index() == 0:
             return
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         except OSError:
             _leave(f"lost sight of process 0 of {jax.process_count()}, at {host}:{port}; {_AGAIN}", PREEMPTED)
+
+    def _read(self) -> dict[int, str]:
+        client: Any = global_state.client
+        return {int(name.rpartition("/")[2]): sign for name, sign in client.key_value_dir_get(_PLACE)}
 
     def _write(self, sign: str) -> None:
         client: Any = global_state.client

@@ -1,29 +1,35 @@
-"""What the programs share in talking to a person: one line for a mistake, a progress bar, a table of scores."""
+"""What the programs share in talking to a person: one line for a mistake, and output that breaks nothing."""
 
-import collections
-import datetime
+import io
 import logging
-import math
 import os
 import sys
 import threading
-import time
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
+import jax
 from absl import app, flags
 from absl import logging as absl_logging
+from jax._src import xla_bridge
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
 
 from sel.cli.compile_cache import keep_compiled
 from sel.errors import UserError
 
-# Names of files are shown as they are, whatever brackets and colons they contain.
-console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
 
-T = TypeVar("T")
+class _Console(Console):
+    """Goes on without speaking if nobody listens any more."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at the end
+
+
+# Names of files are shown as they are, whatever brackets and colons they contain.
+console = _Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 def require(*names: str) -> None:
@@ -70,9 +76,18 @@ def run(main: Callable[..., None], prefix: str | None = None, file: str | None =
                 _leave_at_once()
         except OSError as error:
             fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except (RuntimeError, AssertionError) as error:  # the latter if nothing for such devices is installed
+            if traceback.extract_tb(error.__traceback__)[-1].filename != xla_bridge.__file__:
+                raise
+            reason = f": {error}" if str(error) else ""
+            fail(f"JAX finds no device for JAX_PLATFORMS={jax.config.values['jax_platforms']}{reason}")
         except KeyboardInterrupt as interrupt:
             fail(str(interrupt) or "interrupted", status=130)
 
+    # A character that the output can't show is written as an escape.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app.run(guarded, flags_parser=parse)
 
 
@@ -91,50 +106,6 @@ def fail(message: str, status: int = 1) -> NoReturn:
     """End the program with one line on stderr."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
-
-
-class StepProgress:
-    """Loss, speed and time left: beside a bar on a terminal, as a line now and then where there is none."""
-
-    def __init__(self, total: int):
-        self._total = total
-        self._losses: collections.deque[float] = collections.deque(maxlen=20)
-        self._first: tuple[int, float] | None = None
-        self._spoken = time.monotonic()
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task("compiling", total=total)
-
-    def __enter__(self) -> "StepProgress":
-        """Show the bar."""
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the bar as it is."""
-        self._bar.stop()
-
-    def __call__(self, step: int, metrics: dict[str, float]) -> None:
-        """Report one finished step."""
-        now = time.monotonic()
-        if math.isfinite(metrics["loss"]):
-            self._losses.append(metrics["loss"])
-        # The first step is not timed: it waits for the compiler.
-        first, since = self._first = self._first or (step, now)
-        note = f"loss {sum(self._losses) / max(len(self._losses), 1):.4f}"
-        if step > first:
-            speed = (step - first) / max(now - since, 1e-6)
-            left = datetime.timedelta(seconds=round((self._total - step) / speed))
-            note += f"  {speed:.2f} steps/s  {left} left"
-        self._bar.update(self._task, completed=step, description=note)
-        if not console.is_terminal and (now - self._spoken > 15 or step == self._total):
-            console.print(f"step {step}/{self._total}  {note}")
-            self._spoken = now
-
-
-def with_progress(items: Sequence[T], description: str) -> Iterator[T]:
-    """Iterate with a bar on a terminal."""
-    yield from track(items, description, console=console, disable=not console.is_terminal)
 
 
 def print_problems(problems: Sequence[UserError]) -> None:

@@ -14,8 +14,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import platform
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ import numpy as np
 from absl import flags
 
 from sel.choices import to_dict
-from sel.cli.console import console, require, run, with_progress
+from sel.cli.console import console, require, run
+from sel.cli.progress import with_progress
 from sel.cli.tables import summary_table
 from sel.data import Pair, find_dataset, load_pairs
 from sel.errors import UserError
@@ -186,7 +186,6 @@ def evaluate(
     restorers = {seed: restorer.with_seed(seed) for seed in seeds}
     jobs = [(scene, seed) for scene in scenes for seed in seeds]
     dark: dict[str, float] = {}
-    say = now_and_then(len(jobs))
     try:
         with row_file(log) as write:
             for scene, seed in with_progress(jobs, "evaluating"):
@@ -195,7 +194,6 @@ def evaluate(
                 enhanced = restorers[seed](scene.mu)
                 rows.append({"image": scene.name, "seed": seed, **score_variants(scores, enhanced, scene.x0), **dark})
                 write(rows[-1])
-                say(len(rows))
                 if seed == seeds[0]:
                     gallery.add(scene.name, rows[-1][scores[0].key], scene.mu, enhanced, scene.x0)
     except KeyboardInterrupt:
@@ -210,21 +208,6 @@ def hint_at_photographs() -> str:
     except UserError:
         return ""
     return "; for photographs without references, give --noreference"
-
-
-def now_and_then(total: int, seconds: float = 30) -> Callable[[int], None]:
-    """Where there is no terminal for a bar: a line with the time left, not too often."""
-    start = spoken = time.monotonic()
-
-    def say(done: int) -> None:
-        nonlocal spoken
-        now = time.monotonic()
-        if not console.is_terminal and now - spoken > seconds and done < total:
-            left = datetime.timedelta(seconds=round((now - start) / done * (total - done)))
-            console.print(f"{done} of {total} done, {left} left")
-            spoken = now
-
-    return say
 
 
 def describe(method: str | None, num_steps: int | None) -> dict[str, Any]:

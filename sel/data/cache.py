@@ -3,11 +3,13 @@
 A file's name is a hash of everything that its pixels depend on, so that a changed source is another file, several
 runs and processes share one folder, and the whole folder may be deleted at any time. The default is the user's cache
 folder, not that of a run: a sweep decodes its images once. Each image has a file of its own, so that one changed
-photograph costs one decoding; it takes one of the mappings of which Linux grants a process about 65,000.
+photograph costs one decoding; it takes one of the mappings of which Linux grants a process about 65,000. Behind the
+pixels lies the SHA-256 of all before it, so that a damaged file is noticed, and made again.
 """
 
 import contextlib
 import hashlib
+import io
 import os
 import random
 import re
@@ -33,8 +35,8 @@ from sel.images.storage import ImageSource, OnProblem, fingerprint
 MAX_BYTES = 50 * 2**30
 
 # Decoders differ between versions, by a level here and there.
-_VERSION = f"2, Pillow {PIL.__version__}, imagecodecs {imagecodecs.__version__}, tifffile {tifffile.__version__}"
-_HEADER = 128
+_VERSION = f"3, Pillow {PIL.__version__}, imagecodecs {imagecodecs.__version__}, tifffile {tifffile.__version__}"
+_HEADER, _DIGEST = 128, 32
 _ENTRY = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{32}\.building")
 _ABANDONED = 24 * 3600
 
@@ -55,9 +57,12 @@ class Recipe:
 
 
 def default_cache_dir() -> Path:
-    """Return `$XDG_CACHE_HOME/sel` or `~/.cache/sel`; where there is no home, a folder for temporary files."""
+    """Return `$XDG_CACHE_HOME/sel` or `~/.cache/sel`; where there is no home, the user's own among temporary files."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(tempfile.gettempdir() if home.startswith("~") else home) / "sel"
+    if not home.startswith("~"):
+        return Path(home) / "sel"
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"sel-{user}"  # others have one there, too
 
 
 def cached_images(
@@ -85,13 +90,15 @@ def cached_images(
         The images in the order of `recipes`, read-only; None for those that were reported.
 
     Raises:
-        UserError: The images take more than `max_bytes` or than the disk has left, or the folder cannot be written.
+        UserError: The images take more than `max_bytes` or than the disk has left, or the folder can't be read or
+            written.
     """
     folder = default_cache_dir() if folder is None else Path(folder)
     # Names of files need not be Unicode.
     keys = [f"{_VERSION}, {recipe.key}".encode(errors="surrogateescape") for recipe in recipes]
     places = [folder / f"{hashlib.sha256(key).hexdigest()}.npy" for key in keys]
-    images = {place: _mapped(place) for place in places}
+    with ThreadPoolExecutor() as pool:  # each is read, to compare its digest
+        images = dict(zip(places, pool.map(_mapped, places), strict=True))
     missing = {place: recipe for place, recipe in zip(places, recipes, strict=True) if images[place] is None}
     if missing:
         with _writing(folder):
@@ -151,13 +158,25 @@ def _make_missing(missing: dict[Path, Recipe], progress: Progress | None, strict
 
 
 def _mapped(place: Path) -> RGB | None:
-    """Return the image of a file, None if there is none or it is damaged."""
+    """Return the image of a file, None if there is none or it is damaged.
+
+    Raises:
+        UserError: It can't be read, which is no damage.
+    """
     try:
+        content = place.read_bytes()
+        if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+            return None
         image = np.lib.format.open_memmap(place, mode="r")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             return None
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except OSError as error:
+        raise UserError(
+            f"{place}: this decoded image can't be read: {error.strerror or error}; "
+            "config.data.cache_dir names another place"
+        ) from None
     with contextlib.suppress(OSError):  # a cache that may only be read is as good
         os.utime(place)
     # As a plain array: slices of a np.memmap cost several times as much.
@@ -167,8 +186,10 @@ def _mapped(place: Path) -> RGB | None:
 def _stored(place: Path, image: RGB) -> RGB:
     temporary = place.with_name(f".{uuid.uuid4().hex}.building")
     try:
-        with temporary.open("wb") as file:
+        with io.BytesIO() as file:
             np.save(file, image)
+            content = file.getvalue()
+        temporary.write_bytes(content + hashlib.sha256(content).digest())
         os.replace(temporary, place)
     finally:
         with contextlib.suppress(OSError):
@@ -220,7 +241,7 @@ def _file_size(size: Callable[[], tuple[int, int]]) -> int:
         height, width = size()
     except UserError:  # an unusable image takes no room, and is reported when it is made
         return 0
-    return _HEADER + 3 * height * width
+    return _HEADER + 3 * height * width + _DIGEST
 
 
 def _gib(count: int) -> str:

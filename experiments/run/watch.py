@@ -66,7 +66,7 @@ class Watch:
             return
         if not isinstance(error, UserError | KeyboardInterrupt) or error.__cause__:
             # Perhaps only because another is lost: then the thread ends this process.
-            self._thread.join(self._lost_after + 2 * self._interval)
+            self._thread.join(2 * self._lost_after)
         if not isinstance(error, UserError | KeyboardInterrupt):
             traceback.print_exception(error)
         reason = " ".join(str(error).split()) or type(error).__name__

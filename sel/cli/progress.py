@@ -38,7 +38,7 @@ class Progress:
         self._doing, self._total, self._unit = doing, total, unit
         self._output = output or sel_console.console
         self._past: collections.deque[tuple[int | float, float]] = collections.deque(maxlen=_REMEMBERED)
-        self._begun = self._spoken = time.monotonic()
+        self._spoken = time.monotonic()
         columns = (bars.BarColumn(), bars.TextColumn("{task.description}", markup=False))
         self._bar = bars.Progress(*columns, console=self._output, disable=not self._output.is_terminal)
         self._task = self._bar.add_task(f"{doing} ...", total=total or None)
@@ -68,9 +68,8 @@ class Progress:
             filter(None, [f"{self._doing} {count or f'{done:g}/{self._total:g}'}", note, self._left(done)])
         )
         self._bar.update(self._task, completed=done, total=self._total, description=text)
-        long_ago = now - self._spoken > _QUIET
-        last = done >= self._total and (bool(self._unit) or now - self._begun > _QUIET)
-        if not self._output.is_terminal and (long_ago or last):
+        last = done >= self._total and bool(self._unit)
+        if not self._output.is_terminal and (now - self._spoken > _QUIET or last):
             self._output.print(text)
             self._spoken = now
 

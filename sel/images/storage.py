@@ -65,7 +65,7 @@ def read_bytes(source: ImageSource) -> bytes:
     """
     try:
         content = _read(source)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except OSError as error:
         reason = error.strerror or f"cannot be read ({error})"
@@ -187,6 +187,8 @@ def _zip_tree(archive: Path, report: OnProblem | None) -> dict[PurePosixPath, Im
         members = _open_zip(archive, archive.stat().st_mtime_ns, os.getpid()).infolist()
     except OSError as error:
         raise UserError(f"{archive}: {error.strerror or error}") from None
+    except MemoryError:
+        raise
     except Exception:  # BadZipFile, and what a damaged table of contents makes of struct, codecs...
         raise UserError(f"{archive}: no zip archive, or a damaged one; other archives must be unpacked first") from None
     images: dict[PurePosixPath, ImageSource] = {}

@@ -46,6 +46,10 @@ def load_torch_checkpoint(path: str | os.PathLike[str]) -> tuple[Network, dict[s
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickles, which it reads or refuses all the same
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:  # of a disk, which says nothing about the file
+        raise UserError(f"{path}: can't be read: {error.strerror or error}") from error
+    except MemoryError:
+        raise
     except Exception as error:  # torch raises a dozen kinds, depending on where a file is damaged
         # PyTorch's own words on refused code recommend to run it.
         refused = isinstance(error, pickle.UnpicklingError)

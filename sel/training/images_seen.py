@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from sel.data import Pair, content_hash, find_same
-from sel.errors import UserError
+from sel.errors import DamagedError, UserError
 from sel.files import write_json
 from sel.training.checkpoint import find_checkpoint, latest_step
 
@@ -28,14 +28,27 @@ def write_record(workdir: Path, pairs: Sequence[Pair], init_from: str) -> None:
 
 
 def read_record(checkpoint: str) -> dict[str, str]:
-    """`content_hash` of the images that a checkpoint was trained on, by name; empty where that is not known."""
+    """`content_hash` of the images that a checkpoint was trained on, by name; empty where there is no record.
+
+    Raises:
+      DamagedError: if the record is damaged.
+      OSError: if it can't be read.
+    """
     try:
-        return json.loads((find_checkpoint(checkpoint).absolute().parent.parent / RECORD).read_text())
-    except (OSError, ValueError, UserError):
+        path = find_checkpoint(checkpoint).absolute().parent.parent / RECORD
+        return {str(name): str(text) for name, text in json.loads(path.read_bytes()).items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, AttributeError) as error:
+        raise DamagedError(f"{path}: damaged; move it away to go on without what it tells") from error
+    except UserError:  # there is no such checkpoint
         return {}
 
 
 def images_seen(checkpoint: str, pairs: Sequence[Pair]) -> dict[str, str] | None:
     """The pairs whose reference a checkpoint was trained on, with the names that these had; None if unknown."""
-    known = read_record(checkpoint)
+    try:
+        known = read_record(checkpoint)
+    except DamagedError:
+        return None
     return find_same({pair.name: content_hash(pair.x0) for pair in pairs}, known) if known else None

@@ -52,7 +52,7 @@ def join_processes() -> bool:
       UserError: if they can't be found, this is one of several and the flag is missing, or another flag is given
         without it.
     """
-    companions = ("coordinator", "num_processes", "process_id")
+    companions = ("coordinator", "num_processes", "process_id", "lost_after")
     refuse_unused(companions, unless=_DISTRIBUTED.value, reason="without --distributed")
     if not _DISTRIBUTED.value:
         for name in _COUNTS:

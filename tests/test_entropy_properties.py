@@ -264,3 +264,27 @@ def test_a_nan_is_not_hidden(divergence, implementation):
     values, _ = measure(divergence, implementation)(broken, x)
     assert np.isnan(values[1])
     assert np.all(np.delete(values, 1) <= EPS)
+
+
+@pytest.mark.parametrize("implementation", ["dense", "sparse"])
+@pytest.mark.parametrize("divergence", ["relative", "cross"])
+def test_flat_images_see_each_other_from_afar_through_every_window(divergence, implementation):
+    """The logarithm of a density of exp(-112), which float32 does not hold."""
+
+    def along(windows, num_bins):
+        options = {"divergence": divergence, "implementation": implementation, "windows": windows, "num_bins": num_bins}
+
+        def loss(a, b):
+            images = (jnp.full((4, 4, 1), x) for x in (a, b))
+            return sel.spatial_entropy_loss(*images, **options)
+
+        return jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)))
+
+    for num_bins, reach in ((32, 0.9), (64, 0.45)):
+        levels = np.float32([0, reach, 1 - reach, 0.5]), np.float32([reach, 0, 1, 0.5 + reach / 2])
+        single, joint = quick_jit(lambda *x, n=num_bins: [along(w, n)(*x) for w in ((1,), (3, 5))])(*levels)
+        # relative entropy grows by 1 / h for each bin on both axes, without an end
+        slope = 2 * 2 * (num_bins - 1)
+        assert np.all(np.abs(single[1][0]) > 0.6 * slope)
+        # the 1 x 1 window adds its floor of 1e-30 to weights of exp(-57)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), joint, single)

@@ -5,6 +5,7 @@ forward or backward. `sel.entropy.sparse` computes the same sums on tiles and sk
 is near.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from sel.entropy.divergence import Divergence
+from sel.entropy.divergence import Divergence, scales_of
 from sel.entropy.kernels import bin_weights, kernel_values
 from sel.entropy.neighborhood import Window, pad_planes, reach, window_sums
 
@@ -23,6 +24,8 @@ Field = tuple[Float[Array, "n h w"], Float[Array, "n h w"]]
 
 # Elements of one bin's slab of the joint density that are worked on together: 64 MiB in float32.
 _SLAB = 2**24
+# Of weights; a few times the least normal number of float32.
+_LEAST_SCALE = 1e-37
 
 
 @dataclass(frozen=True)
@@ -121,22 +124,49 @@ def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):
     margin = reach(windows)
     shares = [share[..., None] for share in estimator.shares(pad_planes(mask, margin), windows)]
 
+    scaled = divergence.scaled
+    if scaled:
+        sizes = [largest(p, (1, 2)) for p in first], [largest(r * mask[..., None], (0, 1)) for r in second]
+        rows = [p * inverse(s)[:, None, None] for p, s in zip(first, sizes[0], strict=True)], sizes[0]
+        columns = [r * inverse(t)[None, None] for r, t in zip(second, sizes[1], strict=True)]
+    else:
+        sizes, rows, columns = ([], []), (first, []), second
+
     @jax.checkpoint
-    def add_bin(totals, rows):
-        joint = [p[..., None] * r for p, r in zip(rows, second, strict=True)]
+    def add_bin(totals, bin_rows):
+        bin_rows, size = bin_rows
+        term = functools.partial(_scaled_term, scaled, size, sizes[1]) if scaled else divergence.term
+        joint = [p[..., None] * r for p, r in zip(bin_rows, columns, strict=True)]
         padded = (jnp.pad(x, [(margin, margin), (margin, margin), (0, 0)]) for x in joint)
         by_image = [window_sums(x, windows, (0, 1)) for x in padded]
         terms = [
-            divergence.term(*(share * density for density in densities))
+            term(*(share * density for density in densities))
             for share, densities in zip(shares, zip(*by_image, strict=True), strict=True)
         ]
         return tuple(total + term.sum(-1) for total, term in zip(totals, terms, strict=True)), None
 
     # zeros_like: under shard_map the sums have to vary over the mesh from the start, as the fields do
     zeros = tuple(jnp.zeros_like(fields[0][0], shape=mask.shape) for _ in windows)
-    totals, _ = lax.scan(add_bin, zeros, first)
+    totals, _ = lax.scan(add_bin, zeros, rows)
     single = factored_total(divergence, first, second) if len(windows) < len(estimator.windows) else None
     return in_order(estimator.windows, windows, totals, single)
+
+
+def _scaled_term(divergence, first, second, *densities):
+    return divergence.term(*densities, scales_of(first, [t[None, None] for t in second]))
+
+
+def largest(weights: Float[Array, "..."], axes: tuple[int, ...]) -> Float[Array, "..."]:
+    """The scale of each bin: its largest weight, a constant for derivatives.
+
+    Divided by it, weights of bins that all pixels are far from still have products that float32 holds.
+    """
+    return lax.stop_gradient(jnp.maximum(weights.max(axes), _LEAST_SCALE))
+
+
+def inverse(scale: Float[Array, "..."]) -> Float[Array, "..."]:
+    """What weights are multiplied by to be on this scale: 0 where all have underflown, so that they have no slope."""
+    return jnp.where(scale > _LEAST_SCALE, 1 / scale, 0)
 
 
 def global_densities(

@@ -8,6 +8,7 @@ underflown to 0.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +37,36 @@ class Divergence:
       finish: from the total of a pixel to its value.
       combine: for P_ab = p_a r_b (a 1 x 1 window), the total from those of the two factors; None where it doesn't
         factor.
+      scaled: the same of scaled densities, where the logarithm of a density matters that float32 does not hold. Its
+        term and slopes take P~, Q~ and their `Scales`, for P_ab = s_a t_b P~_ab; slopes are those by P~ and Q~.
     """
 
     term: Callable
     slopes: Callable
     finish: Callable = lambda total: total
     combine: Callable | None = None
+    scaled: "Divergence | None" = None
+
+
+class Scales(NamedTuple):
+    """Of the densities of two images at bins (a, b): `first` and `second` are s_a and t_b of P, then of Q.
+
+    `ratio` is the scale of P over that of Q, `inverse` that of Q over that of P, and `logs` are the logarithms of both:
+    a factor or term for each axis.
+    """
+
+    first: tuple
+    second: tuple
+    ratio: tuple
+    inverse: tuple
+    logs: tuple
+
+
+def scales_of(first, second) -> Scales:
+    """From the scales s_a and t_b of each image, arrays that broadcast."""
+    logs = tuple((jnp.log(s), jnp.log(t)) for s, t in zip(first, second, strict=True))
+    ratio, inverse = (first[0] / first[-1], second[0] / second[-1]), (first[-1] / first[0], second[-1] / second[0])
+    return Scales(tuple(first), tuple(second), ratio, inverse, logs)
 
 
 def safe_sqrt(x):
@@ -64,21 +89,23 @@ def _with_slopes(term: Callable, slopes: Callable) -> Callable:
 
     @wrapped.defjvp
     def _(primals, tangents):
-        return wrapped(*primals), sum(s * t for s, t in zip(floored(*primals), tangents, strict=True))
+        return wrapped(*primals), sum(s * t for s, t in zip(floored(*primals), tangents, strict=False))
 
     @floored.defjvp
     def _(primals, tangents):
+        densities = [x for x in primals if not isinstance(x, Scales)]
         # 7e-16 in float32: its powers up to -2 are finite, and what lies below adds less than its root to a derivative.
-        floor = jnp.finfo(primals[0].dtype).tiny ** 0.4
-        above = [jnp.where(x < floor, floor, x) for x in primals]
-        moved = [jnp.where(x < floor, 0, t) for x, t in zip(primals, tangents, strict=True)]
-        return floored(*primals), jax.jvp(slopes, above, moved)[1]
+        floor = jnp.finfo(densities[0].dtype).tiny ** 0.4
+        above = [jnp.where(x < floor, floor, x) for x in densities]
+        moved = [jnp.where(x < floor, 0, t) for x, t in zip(densities, tangents, strict=False)]
+        held = primals[len(densities) :]
+        return floored(*primals), jax.jvp(lambda *x: slopes(*x, *held), above, moved)[1]
 
     return wrapped
 
 
-def _divergence(term, slopes, finish=lambda total: total, combine=None) -> Divergence:
-    return Divergence(_with_slopes(term, slopes), slopes, finish, combine)
+def _divergence(term, slopes, finish=lambda total: total, combine=None, scaled=None) -> Divergence:
+    return Divergence(_with_slopes(term, slopes), slopes, finish, combine, scaled)
 
 
 def _hellinger_term(P, Q):
@@ -98,10 +125,26 @@ def _contrast(P, Q):
 
 
 def _log_ratio(P, Q):
+    return _near_or_far(_contrast(P, Q), jnp.log((P + _TINY) / (Q + _TINY)))
+
+
+def _near_or_far(d, log_ratio):
     # log(P / Q) = 2 artanh(d), by its series near equality: six terms are exact to 1e-10 below 0.2
-    d = _contrast(P, Q)
     series = 2 * d * _polynomial(d * d, [1 / (2 * k + 1) for k in range(6)])
-    return jnp.where(jnp.abs(d) < 0.2, series, jnp.log((P + _TINY) / (Q + _TINY)))
+    return jnp.where(jnp.abs(d) < 0.2, series, log_ratio)
+
+
+def _densities(P, Q, scales):
+    (s, s_target), (t, t_target) = scales.first, scales.second
+    return P * s * t, Q * s_target * t_target
+
+
+def _scaled_log_ratio(P, Q, scales):
+    # On the scale of the larger of the two the smaller one may vanish, but not near equality.
+    ratio, inverse = scales.ratio[0] * scales.ratio[1], scales.inverse[0] * scales.inverse[1]
+    d = _contrast(P * jnp.minimum(ratio, 1), Q * jnp.minimum(inverse, 1))
+    (s, t), (s_target, t_target) = scales.logs
+    return _near_or_far(d, jnp.log((P + _TINY) / (Q + _TINY)) + ((s - s_target) + (t - t_target)))
 
 
 def _polynomial(x, coefficients):
@@ -117,12 +160,34 @@ def _relative_slopes(P, Q):
     return (P - Q) / (P + _TINY), -_log_ratio(P, Q)
 
 
+def _scaled_relative_term(P, Q, scales):
+    p, q = _densities(P, Q, scales)
+    return _not_negative(p - q - q * _scaled_log_ratio(P, Q, scales))
+
+
+def _scaled_relative_slopes(P, Q, scales):
+    p, q = _densities(P, Q, scales)
+    s, t = scales.first[1], scales.second[1]
+    return (p - q) / (P + _TINY), -s * t * _scaled_log_ratio(P, Q, scales)
+
+
 def _cross_term(P, Q):
     return -Q * jnp.log(P + _TINY)
 
 
 def _cross_slopes(P, Q):
     return -Q / (P + _TINY), -jnp.log(P + _TINY)
+
+
+def _scaled_cross_term(P, Q, scales):
+    (s, t), _ = scales.logs
+    return -_densities(P, Q, scales)[1] * (jnp.log(P + _TINY) + (s + t))
+
+
+def _scaled_cross_slopes(P, Q, scales):
+    (s, t), _ = scales.logs
+    q, size = _densities(P, Q, scales)[1], scales.first[1] * scales.second[1]
+    return -q / (P + _TINY), -size * (jnp.log(P + _TINY) + (s + t))
 
 
 def _jensen_shannon_term(P, Q):
@@ -170,8 +235,15 @@ _HELLINGER = _divergence(
 
 DIVERGENCES: dict[str, Divergence] = {
     "hellinger": _HELLINGER,
-    "relative": _divergence(_relative_term, _relative_slopes, combine=_add),
-    "cross": _divergence(_cross_term, _cross_slopes, combine=_add),
+    "relative": _divergence(
+        _relative_term,
+        _relative_slopes,
+        combine=_add,
+        scaled=_divergence(_scaled_relative_term, _scaled_relative_slopes),
+    ),
+    "cross": _divergence(
+        _cross_term, _cross_slopes, combine=_add, scaled=_divergence(_scaled_cross_term, _scaled_cross_slopes)
+    ),
     "jensen_shannon": _divergence(_jensen_shannon_term, _jensen_shannon_slopes),
 }
 # The published densities have no mass of 1, so that nothing factors over the bins and nothing cancels; cross entropy

@@ -121,7 +121,9 @@ def spatial_entropy_loss(
 
     with P from the prediction and Q from the target. The loss is the mean over pixels, channels and windows. It is 0
     (but for `cross`) with zero gradient for equal images, and its gradient is finite everywhere. Logarithms are
-    natural and see densities through a floor of 1e-30, below which a density has no gradient.
+    natural and see densities through a floor of 1e-30. For `relative` and `cross` that is 1e-30 of the largest density
+    of the bin in the tile (`sparse`) or plane (`dense`), so that flat images see each other through every window from
+    as far as a kernel is above 1e-30: 34 bins for a logistic kernel of h = 0.5.
 
     Args:
       predictions: images `[*batch, h, w, c]`, any floating dtype; sums are kept in float32 or better.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from sel.entropy import density
 from sel.entropy.neighborhood import add_up, crop
 
 # Larger blocks hold more bins without mass, and XLA on CPU would divide them among threads, which takes longer.
@@ -63,6 +64,17 @@ def worklist(first, second, group: int) -> tuple[Array, Array, Array]:
     found = functools.partial(jnp.nonzero, size=live[0].size, fill_value=0)
     rows, columns = jax.vmap(found)(live)
     return rows, columns, live.sum((1, 2))
+
+
+def scales(table, group: int):
+    """For each block, bin and tile, the scale of the weights (`density.largest`)."""
+    return density.largest(table.reshape(*table.shape[:2], group, -1), (-1,))
+
+
+def scale_of(table, i, tile, axis: int):
+    """Scales of block i for one tile, along the first or the second axis of [bin, bin, pixel]."""
+    found = lax.dynamic_slice(table, (i, 0, tile), (1, BLOCK, 1))
+    return found.reshape((BLOCK, 1, 1) if axis == 0 else (1, BLOCK, 1))
 
 
 def chosen(table, i, tile, pixels: int):

@@ -18,8 +18,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from sel.entropy import tables
+from sel.entropy import density, tables
 from sel.entropy.density import in_order
+from sel.entropy.divergence import Scales, scales_of
 from sel.entropy.loops import buffers, evenly, loop, store
 from sel.entropy.neighborhood import add_up, centred_sum, centred_sums, crop, reach
 from sel.entropy.tables import BLOCK
@@ -80,6 +81,43 @@ def _block_densities(work, first, second, windows, shares, stride):
     return densities, (products, sums)
 
 
+class Measure:
+    """A divergence at a block of bins of a tile; of scaled densities, with a scale for each bin and tile."""
+
+    def __init__(self, divergence, first, second, group):
+        """From the tables of weights of each image."""
+        self.divergence = divergence
+        if divergence.scaled:
+            sides = [[tables.scales(table, group) for table in side] for side in (first, second)]
+            # Here and not in a pass of a loop, which may compute only what it carries.
+            self.scales = scales_of(*sides)
+            self.inverses = [[density.inverse(scale) for scale in side] for side in sides]
+
+    def at(self, a, b, tile):
+        """Term and slopes at blocks a and b, and what brings the weights of each image and axis to scale."""
+        scaled = self.divergence.scaled
+        if scaled is None:
+            return self.divergence.term, self.divergence.slopes, [[lambda weights: weights] * 2] * 2
+        of_first = functools.partial(tables.scale_of, i=a, tile=tile, axis=0)
+        of_second = functools.partial(tables.scale_of, i=b, tile=tile, axis=1)
+
+        def both(pair):
+            return of_first(pair[0]), of_second(pair[1])
+
+        first, second, ratio, inverse, logs = self.scales
+        scales = Scales(
+            tuple(map(of_first, first)),
+            tuple(map(of_second, second)),
+            both(ratio),
+            both(inverse),
+            tuple(map(both, logs)),
+        )
+        firsts = [functools.partial(jnp.multiply, of_first(x)[:, 0]) for x in self.inverses[0]]
+        seconds = [functools.partial(jnp.multiply, of_second(x)[0]) for x in self.inverses[1]]
+        to_scale = firsts, seconds
+        return (lambda P, Q: scaled.term(P, Q, scales)), (lambda P, Q: scaled.slopes(P, Q, scales)), to_scale
+
+
 def _side_by_side(one_tile, live, work):
     """`one_tile(tile, buffers)`, which visits as many blocks as `live` says, for each tile; and the buffers."""
     order = evenly(live)
@@ -99,6 +137,7 @@ def forward(fields, mask, bandwidth, work, estimator, divergence):
     if windows:
         shares = [_to_row(share, margin) for share in estimator.shares(mask, windows)]
         rows, columns, live = tables.worklist(first, second, group)
+        measure = Measure(divergence, first, second, group)
 
         def one_tile(tile, work):
             look_up = functools.partial(tables.chosen, tile=tile, pixels=mask[0].size)
@@ -107,9 +146,11 @@ def forward(fields, mask, bandwidth, work, estimator, divergence):
             def add_block(i, carry):
                 totals, work = carry
                 a, b = rows[tile, i], columns[tile, i]
-                chosen = [look_up(p, a) for p in first], [look_up(r, b) for r in second]
-                densities, work = _block_densities(work, *chosen, windows, mine, stride)
-                return [x + divergence.term(*pair) for x, pair in zip(totals, densities, strict=True)], work
+                term, _, (to_first, to_second) = measure.at(a, b, tile)
+                p = [scale(look_up(x, a)) for x, scale in zip(first, to_first, strict=True)]
+                r = [scale(look_up(x, b)) for x, scale in zip(second, to_second, strict=True)]
+                densities, work = _block_densities(work, p, r, windows, mine, stride)
+                return [x + term(*pair) for x, pair in zip(totals, densities, strict=True)], work
 
             zeros = [jnp.zeros_like(first[0], shape=(BLOCK, BLOCK, share.shape[-1])) for share in shares]
             return loop(live[tile], add_block, (zeros, work))
@@ -139,11 +180,11 @@ def backward(fields, mask, bandwidth, cotangents, work, estimator, divergence, m
     return jax.tree.map(lambda *parts: add_up(x.reshape(mask.shape) for x in parts), *gradients), work
 
 
-def _gather(work, densities, scales, windows, divergence, moved, stride):
+def _gather(work, densities, scales, windows, slopes_of, moved, stride):
     """For each image moved, G_ab: the slopes of all windows that a pixel is in, which are symmetric; the buffers."""
     slopes, sums, total = work
     margin = reach(windows)
-    by_window = [divergence.slopes(*pair) for pair in densities]
+    by_window = [slopes_of(*pair) for pair in densities]
     scaled = [scale * slope[m] for scale, slope in zip(scales, by_window, strict=True) for m in moved]
     slopes, scaled = store(slopes, scaled, 2 * margin * (stride + 1))
     taps_of_each = [taps for taps in windows for _ in moved]
@@ -168,6 +209,7 @@ def _joint_gradients(weights, weight_slopes, mask, cotangents, work, estimator, 
     shares = [_to_row(share, margin) for share in shares]
     (first, second), (first_slopes, second_slopes) = weights, weight_slopes
     rows, columns, live = tables.worklist(first, second, group)
+    measure = Measure(divergence, first, second, group)
 
     def one_tile(tile, work):
         look_up = functools.partial(tables.chosen, tile=tile, pixels=mask[0].size)
@@ -176,10 +218,14 @@ def _joint_gradients(weights, weight_slopes, mask, cotangents, work, estimator, 
         def add_block(i, carry):
             sums, (density_work, gather_work, chosen_work) = carry
             a, b = rows[tile, i], columns[tile, i]
-            p, r = [look_up(x, a) for x in first], [look_up(x, b) for x in second]
+            _, slopes_of, (to_first, to_second) = measure.at(a, b, tile)
+            p = [scale(look_up(x, a)) for x, scale in zip(first, to_first, strict=True)]
+            r = [scale(look_up(x, b)) for x, scale in zip(second, to_second, strict=True)]
             densities, density_work = _block_densities(density_work, p, r, windows, my_shares, stride)
-            gathered, gather_work = _gather(gather_work, densities, my_scales, windows, divergence, moved, stride)
-            chosen = [(p[m], r[m], look_up(first_slopes[m], a), look_up(second_slopes[m], b)) for m in moved]
+            gathered, gather_work = _gather(gather_work, densities, my_scales, windows, slopes_of, moved, stride)
+            p_slopes = [to_first[m](look_up(first_slopes[m], a)) for m in moved]
+            r_slopes = [to_second[m](look_up(second_slopes[m], b)) for m in moved]
+            chosen = [(p[m], r[m], p_slopes[k], r_slopes[k]) for k, m in enumerate(moved)]
             chosen_work, kept = store(chosen_work, sum(chosen, ()))
             for k, (G, pair) in enumerate(zip(gathered, sums, strict=True)):
                 p_a, r_b, p_slope, r_slope = kept[4 * k : 4 * k + 4]

@@ -110,7 +110,7 @@ def cells(row: Row) -> list[str]:
 
 
 def markdown(rows: list[Row], cost: dict[str, float], what: str) -> str:
-    """The page as it stands in docs/."""
+    """The page as it is in docs/."""
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {cost['load']:.1f} before"
     lines = [
         "# Training crops per second",

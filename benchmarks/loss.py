@@ -156,7 +156,7 @@ def cases(repeats: int) -> list[Row]:
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table as it stands in docs/."""
+    """The table as it is in docs/."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     return "\n".join(lines + ["| " + " | ".join(_cell(row, name) for name in COLUMNS) + " |" for row in rows]) + "\n"
 

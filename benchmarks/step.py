@@ -179,7 +179,7 @@ def measure(width: int, size: int, repeats: int, compiled: bool) -> list[Row]:
 
 
 def markdown(rows: list[Row], what: str) -> str:
-    """The page as it stands in docs/."""
+    """The page as it is in docs/."""
     lines = [
         "# One training step beside PyTorch",
         "",

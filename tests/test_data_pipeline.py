@@ -166,7 +166,7 @@ def test_images_smaller_than_the_crop_are_named():
         ({"process_index": 2, "process_count": 2}, "process_index"),
         ({"process_index": -1}, "process_index"),
         ({"process_count": 3}, "multiple of process_count"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": -1}, "seed must be at least 0, found -1"),
     ],
 )
 def test_wrong_arguments_are_named(wrong, words):
@@ -177,9 +177,9 @@ def test_wrong_arguments_are_named(wrong, words):
 def test_no_pairs_and_negative_steps():
     with pytest.raises(ValueError, match="pairs is empty"):
         training_dataset((), **SETTINGS)
-    with pytest.raises(ValueError, match="at least 0, got -1 and 4"):
+    with pytest.raises(ValueError, match="at least 0, found -1 and 4"):
         batches(training_dataset(PAIRS, **SETTINGS), -1)
-    with pytest.raises(ValueError, match="at least 0, got 0 and -2"):
+    with pytest.raises(ValueError, match="at least 0, found 0 and -2"):
         batches(training_dataset(PAIRS, **SETTINGS), prefetch=-2)
 
 
@@ -190,7 +190,7 @@ def test_threads_change_neither_batches_nor_their_order():
         for step in range(3, 30):
             assert _equal(next(iterator), dataset[step])
         iterator.close()
-    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="threads must be at least 1, found 0"):
         batches(dataset, threads=0)
 
 

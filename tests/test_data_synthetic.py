@@ -104,7 +104,7 @@ def test_pairs_are_dark_different_and_depend_on_name_and_seed_alone(root, tmp_pa
 
 
 def test_wrong_options_are_named(root, tmp_path):
-    with pytest.raises(ValueError, match="darkenings must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="darkenings must be at least 1, found 0"):
         synthetic_pairs({}, tmp_path, darkenings=0)
     with pytest.raises(ValueError, match="exposure must be"):
         synthetic_pairs({}, tmp_path, camera={"exposure": (0.5, 0.1)})

@@ -129,7 +129,7 @@ def test_bfloat16_is_accumulated_in_float32():
 
 @pytest.mark.parametrize("shape", [(10, 30, 3), (30, 10, 3)])
 def test_ssim_refuses_images_smaller_than_the_window(shape):
-    with pytest.raises(ValueError, match="at least 11 x 11 pixels, got"):
+    with pytest.raises(ValueError, match="at least 11 x 11 pixels, found"):
         ssim(jnp.zeros(shape), jnp.zeros(shape))
     assert np.isposinf(psnr(jnp.zeros(shape), jnp.zeros(shape)))
 
@@ -141,9 +141,9 @@ def test_wrong_inputs_are_named(metric):
         metric(image.astype(jnp.uint8), image)
     jaxtyping.config.update("jaxtyping_disable", True)  # the messages a user sees, who runs without the type checker
     try:
-        with pytest.raises(TypeError, match="a must be floating point, got uint8; divide 8-bit images by 255"):
+        with pytest.raises(TypeError, match="a must be floating point, found uint8; divide 8-bit images by 255"):
             metric(image.astype(jnp.uint8), image)
-        with pytest.raises(ValueError, match=r"same shape, got \(12, 12, 3\) and \(12, 13, 3\)"):
+        with pytest.raises(ValueError, match=r"same shape, found \(12, 12, 3\) and \(12, 13, 3\)"):
             metric(image, jnp.zeros((12, 13, 3)))
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)

@@ -72,7 +72,7 @@ def test_lpips_names_what_is_wrong():
     image = jnp.zeros((31, 30, 3))
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
-        with pytest.raises(ValueError, match=r"at least 31 x 31, got \(31, 30, 3\)"):
+        with pytest.raises(ValueError, match=r"at least 31 x 31, found \(31, 30, 3\)"):
             make_lpips()(image, image)
         with pytest.raises(ValueError, match="one shape"):
             make_lpips()(image, jnp.zeros((40, 40, 3)))
@@ -126,7 +126,7 @@ def test_niqe_of_flat_spots_is_not_that_of_rounding_errors():
 def test_niqe_names_a_wrong_shape():
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
-        with pytest.raises(ValueError, match=r"must be \[h, w, 3\], got shape \(200, 300\)"):
+        with pytest.raises(ValueError, match=r"must be \[h, w, 3\], found shape \(200, 300\)"):
             niqe(np.zeros((200, 300), np.uint8))
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)

@@ -233,7 +233,7 @@ def test_time_embedding():
 
 @pytest.mark.parametrize("dim", [2, 7])
 def test_time_embedding_names_a_bad_size(dim):
-    with pytest.raises(ValueError, match=f"dim: got {dim}, expected an even number of at least 4"):
+    with pytest.raises(ValueError, match=f"dim must be an even number of at least 4, found {dim}"):
         sinusoidal_embedding(jnp.array([1]), dim)
 
 

@@ -17,7 +17,7 @@ class Board:
     """Event files in a folder, one for each start of a run; `tensorboard --logdir=FOLDER` shows them while it goes on.
 
     Nothing is written before the first step, and only by the first process. A run that goes on after a crash tells
-    readers to forget what it does again: the first step that it hears of, and all later ones.
+    readers to forget what it does again: the first step that is reported again, and all later ones.
 
     Written here and now: the threads of `tensorboardX.SummaryWriter` hide a full disk, and block the run in the end.
     """

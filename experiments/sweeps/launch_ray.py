@@ -1,6 +1,6 @@
 """Trials of a sweep on Ray Tune: on this machine or a cluster, with weak ones stopped early.
 
-Ray places, counts, retries and stops; what happened stands in the folders of the trials. An interrupted sweep is
+Ray places, counts, retries and stops; what happened is recorded in the folders of the trials. An interrupted sweep is
 therefore not restored from Ray's own files: trials that are done report their recorded scores once more, so that early
 stopping knows what it knew, and the others continue from their checkpoints.
 """

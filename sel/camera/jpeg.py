@@ -39,20 +39,20 @@ def jpeg(image: Image, *, quality: ArrayLike) -> Image:
     loses nothing and is left out. libjpeg computes in integers: its pixels differ from these by a level at times.
 
     Args:
-        image: sRGB images in [0, 1] with three channels.
-        quality: 1 to 100 on the scale of libjpeg, a number or one per image (`*batch`).
+      image: sRGB images in [0, 1] with three channels.
+      quality: 1 to 100 on the scale of libjpeg, a number or one per image (`*batch`).
 
     Returns:
-        The images, multiples of 1/255, of the same shape, float32.
+      The images, multiples of 1/255, of the same shape, float32.
 
     Raises:
-        ValueError: The image does not have three channels.
+      ValueError: if the image does not have three channels.
 
     Source: ITU-T T.81 (1992); the scale of qualities is that of the Independent JPEG Group's software.
     """
     height, width, channels = image.shape[-3:]
     if channels != 3:
-        raise ValueError(f"image must have 3 channels, got shape {image.shape}")
+        raise ValueError(f"image must have 3 channels, found shape {image.shape}")
     batch = image.shape[:-3]
     quality = jnp.broadcast_to(jnp.floor(jnp.asarray(quality, jnp.float32)), batch).reshape(-1, 1, 1, 1, 1, 1)
     scale = jnp.where(quality < 50, jnp.floor(5000 / quality), 200 - 2 * quality)

@@ -22,10 +22,10 @@ def srgb_to_linear(srgb: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         L = s / 12.92 where s <= 0.04045, else ((s + 0.055) / 1.055)^2.4
 
     Args:
-        srgb: Encoded values; below 0 the straight part goes on.
+      srgb: encoded values; below 0 the straight part goes on.
 
     Returns:
-        Linear light, of the same shape.
+      Linear light, of the same shape.
 
     Source: IEC 61966-2-1.
     """
@@ -40,10 +40,10 @@ def linear_to_srgb(linear: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         s = 12.92 L where L <= 0.0031308, else 1.055 L^(1/2.4) - 0.055
 
     Args:
-        linear: Linear light; below 0 the straight part goes on.
+      linear: linear light; below 0 the straight part goes on.
 
     Returns:
-        Encoded values, of the same shape.
+      Encoded values, of the same shape.
 
     Source: IEC 61966-2-1.
     """
@@ -77,22 +77,22 @@ def darken(
     and tone curve are left out.
 
     Args:
-        key: Random key.
-        x0: Clean images in [0, 1].
-        exposure: Fraction of the light that is left, in (0, 1]. As the next two, a number or one per image (`*batch`).
-        shot_noise: Variance per unit of signal in linear light, at least 0; 2e-4 is a sensor of 5,000 electrons.
-        read_noise: Standard deviation at black in linear light, at least 0.
-        white_balance: Gains above 0 that the camera applies, about 2 for red, 1 for green, 1.7 for blue: a number, or
-            one per channel (`c`), or per image and channel (`*batch c`).
-        cast: Factors above 0 by which the gains miss those of x0; shapes as before.
-        jpeg_quality: 1 to 100, a number or one per image; without it nothing is compressed.
+      key: random key.
+      x0: clean images in [0, 1].
+      exposure: fraction of the light that is left, in (0, 1]. As the next two, a number or one per image (`*batch`).
+      shot_noise: variance per unit of signal in linear light, at least 0; 2e-4 is a sensor of 5,000 electrons.
+      read_noise: standard deviation at black in linear light, at least 0.
+      white_balance: gains above 0 that the camera applies, about 2 for red, 1 for green, 1.7 for blue: a number, or
+        one per channel (`c`), or per image and channel (`*batch c`).
+      cast: factors above 0 by which the gains miss those of x0; shapes as before.
+      jpeg_quality: 1 to 100, a number or one per image; without it nothing is compressed.
 
     Returns:
-        The low-light images mu in [0, 1], multiples of 1/255, float32, of x0's shape.
+      The low-light images mu in [0, 1], multiples of 1/255, float32, of x0's shape.
 
     Raises:
-        ValueError: A parameter is out of its range (checked where it is known, that is outside `jit` and `vmap`) or its
-            shape does not fit the leading axes.
+      ValueError: if a parameter is out of range (checked where its value is known, outside `jit` and `vmap`), or if its
+        shape does not fit the leading axes.
 
     Source: the sensor noise of Foi et al., "Practical Poissonian-Gaussian noise modeling and fitting for single-image
     raw-data", IEEE TIP 2008; gains before and after the noise as in Brooks et al., "Unprocessing images for learned raw
@@ -130,31 +130,31 @@ def sample_camera(
     have 0.92 to 1.08 times as much red, and 0.84 to 1.01 times as much blue, against green as the reference has.
 
     Args:
-        key: Random key.
-        batch: Leading axes of the images.
-        exposure: Least and greatest fraction of light, in (0, 1].
-        shot_noise: Least and greatest variance per unit of signal, above 0. Brooks et al. go up to 1.2e-2.
-        cast: Standard deviation of the logarithm of the error in white balance, at least 0.
-        jpeg_quality: Least and greatest quality, from 1 to 100; without it images are not compressed.
+      key: random key.
+      batch: leading axes of the images.
+      exposure: least and greatest fraction of light, in (0, 1].
+      shot_noise: least and greatest variance per unit of signal, above 0. Brooks et al. go up to 1.2e-2.
+      cast: standard deviation of the logarithm of the error in white balance, at least 0.
+      jpeg_quality: least and greatest quality, from 1 to 100; without it images are not compressed.
 
     Returns:
-        Keyword arguments of `darken`, for images of three channels.
+      Keyword arguments of `darken`, for images of three channels.
 
     Raises:
-        ValueError: A range is out of order or of its bounds.
+      ValueError: if a range is out of order or out of bounds.
 
     Source: Brooks et al., CVPR 2019, for noise and gains; exposures and casts measured on LOL v1.
     """
     if not 0 < exposure[0] <= exposure[1] <= 1:
-        raise ValueError(f"exposure must be (least, greatest) with 0 < least <= greatest <= 1, got {exposure}")
+        raise ValueError(f"exposure must be (least, greatest) with 0 < least <= greatest <= 1, found {exposure}")
     if not 0 < shot_noise[0] <= shot_noise[1] < np.inf:
-        raise ValueError(f"shot_noise must be (least, greatest) with 0 < least <= greatest, got {shot_noise}")
+        raise ValueError(f"shot_noise must be (least, greatest) with 0 < least <= greatest, found {shot_noise}")
     if jpeg_quality is not None and not 1 <= jpeg_quality[0] <= jpeg_quality[1] <= 100:
         raise ValueError(
-            f"jpeg_quality must be (least, greatest) with 1 <= least <= greatest <= 100, got {jpeg_quality}"
+            f"jpeg_quality must be (least, greatest) with 1 <= least <= greatest <= 100, found {jpeg_quality}"
         )
     if not 0 <= cast < np.inf:
-        raise ValueError(f"cast must be finite and at least 0, got {cast}")
+        raise ValueError(f"cast must be finite and at least 0, found {cast}")
     keys = jax.random.split(key, 6)
 
     def uniform(key: PRNGKeyArray, least: int | float, greatest: int | float, shape: tuple[int, ...] = batch) -> Array:
@@ -180,20 +180,20 @@ def _per_image(name: str, value: ArrayLike, batch: tuple[int, ...]) -> Float[Arr
     if not isinstance(value, jax.core.Tracer):
         known = np.asarray(value)
         if name == "exposure" and not np.all((known > 0) & (known <= 1)):
-            raise ValueError(f"exposure must lie in (0, 1], got {value}")
+            raise ValueError(f"exposure must lie in (0, 1], found {value}")
         if name == "jpeg_quality" and not np.all((known >= 1) & (known <= 100)):
-            raise ValueError(f"jpeg_quality must lie in 1..100, got {value}")
+            raise ValueError(f"jpeg_quality must lie in 1..100, found {value}")
         if name.endswith("noise") and not np.all((known >= 0) & np.isfinite(known)):
-            raise ValueError(f"{name} must be finite and at least 0, got {value}")
+            raise ValueError(f"{name} must be finite and at least 0, found {value}")
     if np.shape(value) not in ((), batch):
-        raise ValueError(f"{name} must be a number or of shape {batch}, one per image, got shape {np.shape(value)}")
+        raise ValueError(f"{name} must be a number or of shape {batch}, one per image, found shape {np.shape(value)}")
     return jnp.broadcast_to(jnp.asarray(value, jnp.float32), batch)[..., None, None, None]
 
 
 def _per_channel(name: str, value: ArrayLike, batch: tuple[int, ...], channels: int) -> Float[Array, "*batch 1 1 c"]:
     if not isinstance(value, jax.core.Tracer) and not np.all((np.asarray(value) > 0) & np.isfinite(np.asarray(value))):
-        raise ValueError(f"{name} must be finite and above 0, got {value}")
+        raise ValueError(f"{name} must be finite and above 0, found {value}")
     shapes = ((), (channels,), (*batch, channels))
     if np.shape(value) not in shapes:
-        raise ValueError(f"{name} must be a number or of shape {shapes[1]} or {shapes[2]}, got {np.shape(value)}")
+        raise ValueError(f"{name} must be a number or of shape {shapes[1]} or {shapes[2]}, found {np.shape(value)}")
     return jnp.broadcast_to(jnp.asarray(value, jnp.float32), (*batch, channels))[..., None, None, :]

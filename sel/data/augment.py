@@ -33,13 +33,13 @@ def draw_crops(
     """Draw one crop per image: place, mirror and turn uniform, so that all eight orientations are equally likely.
 
     Args:
-        rng: Random generator, always advanced by the same amount for one number of images.
-        shapes: Height and width of each image in pixels, at least `smallest_side(size, resize_chance)`.
-        size: Side of the square in pixels.
-        resize_chance: Probability in [0, 1] that the image is shrunk to 0.8 before it is cut.
+      rng: random generator, always advanced by the same amount for one number of images.
+      shapes: height and width of each image in pixels, at least `smallest_side(size, resize_chance)`.
+      size: side of the square in pixels.
+      resize_chance: probability in [0, 1] that the image is shrunk to 0.8 before it is cut.
 
     Returns:
-        One crop per image.
+      One crop per image.
     """
     shrink = rng.random(len(shapes)) < resize_chance
     sides = np.asarray(shapes)
@@ -56,12 +56,12 @@ def cut(image: UInt8[np.ndarray, "h w c"], crop: Crop, size: int) -> UInt8[np.nd
     """Cut one crop. Shrinking is bicubic with antialiasing, computed for the pixels of the crop alone.
 
     Args:
-        image: 8-bit image.
-        crop: A draw that fits the image.
-        size: Side of the square in pixels.
+      image: 8-bit image.
+      crop: a draw that fits the image.
+      size: side of the square in pixels.
 
     Returns:
-        The crop, a new array.
+      The crop, a new array.
     """
     square = np.rot90(_shrunk(image, crop, size) if crop.shrink else _square(image, crop, size), crop.turns)
     square = square[:, ::-1] if crop.mirror else square

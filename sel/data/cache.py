@@ -46,9 +46,9 @@ class Recipe:
     """How to make an image again.
 
     Attributes:
-        key: Text that is another one whenever `make` would return other pixels.
-        size: Returns (height, width) without making the image.
-        make: Returns the image.
+      key: text that is another one whenever `make` would return other pixels.
+      size: returns (height, width) without making the image.
+      make: returns the image.
     """
 
     key: str
@@ -79,19 +79,19 @@ def cached_images(
     another process deletes them.
 
     Args:
-        recipes: The images.
-        folder: The cache, made if it is missing; None is `default_cache_dir()`.
-        max_bytes: Most that the folder may hold. To make room, images that are not asked for are deleted, those whose
-            last use is longest ago first. Processes that build at once may each use what is left, and exceed it.
-        progress: Called on the calling thread as `progress(done, total)` for images that have to be made.
-        report: Called with each image's problem, in order. Without it the first is raised.
+      recipes: the images.
+      folder: the cache, made if it is missing; None is `default_cache_dir()`.
+      max_bytes: most that the folder may hold. To make room, images that are not asked for are deleted, those whose
+        last use is longest ago first. Processes that build at once may each use what is left, and exceed it.
+      progress: called on the calling thread as `progress(done, total)` for images that have to be made.
+      report: called with each image's problem, in order. Without it the first is raised.
 
     Returns:
-        The images in the order of `recipes`, read-only; None for those that were reported.
+      The images in the order of `recipes`, read-only; None for those that were reported.
 
     Raises:
-        UserError: The images take more than `max_bytes` or than the disk has left, or the folder can't be read or
-            written.
+      UserError: if the images take more than `max_bytes` or than the disk has left, or the folder can't be read or
+        written.
     """
     folder = default_cache_dir() if folder is None else Path(folder)
     # Names of files need not be Unicode.
@@ -161,7 +161,7 @@ def _mapped(place: Path) -> RGB | None:
     """Return the image of a file, None if there is none or it is damaged.
 
     Raises:
-        UserError: It can't be read, which is no damage.
+      UserError: if it can't be read, which is no damage.
     """
     try:
         content = place.read_bytes()

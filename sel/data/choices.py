@@ -1,4 +1,4 @@
-"""Where the images of a run come from: what a configuration says of it, and how they are got."""
+"""Where the images of a run come from: what a configuration says about it, and how they are loaded."""
 
 import abc
 from collections.abc import Callable, Mapping
@@ -50,11 +50,11 @@ class Data(abc.ABC):
 
         Args:
           seed: of the run, for what is drawn.
-          report: told of each image that is left out; without it the first one raises.
-          bars: for what takes a while.
+          report: called with the problem of each image that is left out; without it the first is raised.
+          bars: shows the progress of what takes a while.
 
         Raises:
-          UserError: if they are not there, or not as they should be.
+          UserError: if they are missing, or not as they should be.
         """
 
 

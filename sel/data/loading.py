@@ -21,17 +21,17 @@ def cached_pairs(
     """Give pairs as `load_pairs` does, with pixels that are mapped from a cache and decoded only if they are not there.
 
     Args:
-        paths: What `find_pairs` or `find_dataset` found.
-        folder: The cache, made if it is missing; None is `default_cache_dir()`.
-        max_bytes: Most that the folder may hold, see `cached_images`.
-        progress: Called as `progress(images done, images in all)`.
-        report: Called with each problem of a file, whose pair is then left out. Without it the first is raised.
+      paths: what `find_pairs` or `find_dataset` found.
+      folder: the cache, made if it is missing; None is `default_cache_dir()`.
+      max_bytes: most that the folder may hold, see `cached_images`.
+      progress: called as `progress(images done, images in all)`.
+      report: called with each problem of a file, whose pair is then left out. Without it the first is raised.
 
     Returns:
-        The pairs, in the same order, their images read-only.
+      The pairs, in the same order, their images read-only.
 
     Raises:
-        UserError: A file cannot be read, a pair's sizes differ, nothing is left, or as `cached_images`.
+      UserError: if a file cannot be read, a pair's sizes differ, nothing is left, or as `cached_images`.
     """
     recipes = [decoding(source) for pair in paths for source in (pair.low, pair.high)]
     images = cached_images(recipes, folder, max_bytes=max_bytes, progress=progress, report=report)

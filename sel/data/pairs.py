@@ -1,7 +1,7 @@
 """Paired photographs: `low/NAME.*` (degraded) with `high/NAME.*` (clean), always matched by name.
 
-One rule for bad data: without a `report` the first problem raises `UserError`; with one, each problem is handed to it,
-its pair is left out and the work goes on.
+One rule for bad data: without a `report` the first problem raises `UserError`; with one, it is called with each
+problem, the pair is left out and the work goes on.
 """
 
 import re
@@ -58,15 +58,15 @@ def find_pairs(root: str | Path, *, report: OnProblem | None = None) -> tuple[Pa
     own: `low00690.png` belongs to `normal00690.png`. Sizes are compared from the files' headers; nothing is decoded.
 
     Args:
-        root: The folder that holds `low/` and `high/`.
-        report: Told of each problem with images; without it the first raises.
+      root: the folder that holds `low/` and `high/`.
+      report: called with each problem; without it the first is raised.
 
     Returns:
-        The pairs, in natural order of their names.
+      The pairs, in natural order of their names.
 
     Raises:
-        UserError: A folder is missing or empty, or no pair is left. Without `report` also: an image has no partner,
-            two images of a folder share a name, or the two images of a pair differ in size; the message names them.
+      UserError: if a folder is missing or empty, or no pair is left. Without `report` also: an image has no partner,
+        two images of a folder share a name, or the two images of a pair differ in size; the message names them.
     """
     root = Path(root)
     if not root.is_dir():
@@ -81,16 +81,16 @@ def match_pairs(
     """Match images of equal keys, and compare their sizes.
 
     Args:
-        root: Where they were found, for messages.
-        low: Low-light images, each with a name of its own; it becomes the pair's.
-        high: References, each with a key of its own.
-        report: Told of each problem; without it the first raises.
+      root: where they were found, for messages.
+      low: low-light images, each with a name of its own; it becomes the pair's.
+      high: references, each with a key of its own.
+      report: told of each problem; without it the first raises.
 
     Returns:
-        The pairs, in natural order of their names.
+      The pairs, in natural order of their names.
 
     Raises:
-        UserError: As `find_pairs`.
+      UserError: as `find_pairs`.
     """
     problems: list[UserError] = []
 
@@ -128,15 +128,15 @@ def load_pairs(
     """Decode pairs once, on several threads, and keep them in memory as 8 bits (1.4 MB per pair of 600 x 400).
 
     Args:
-        paths: What `find_pairs` or `find_dataset` found.
-        progress: Called as `progress(images done, images in all)`.
-        report: Told of each image that cannot be used, and of pairs that differ in size; without it the first raises.
+      paths: what `find_pairs` or `find_dataset` found.
+      progress: called as `progress(images done, images in all)`.
+      report: told of each image that cannot be used, and of pairs that differ in size; without it the first raises.
 
     Returns:
-        The pairs, in the same order.
+      The pairs, in the same order.
 
     Raises:
-        UserError: Without `report`: an image cannot be read, or a pair's sizes differ. With it: no pair is left.
+      UserError: if without `report`: an image cannot be read, or a pair's sizes differ. With it: no pair is left.
     """
     images = read_images([source for pair in paths for source in (pair.low, pair.high)], progress, report=report)
     return join_images(paths, images, report=report)
@@ -148,7 +148,7 @@ def join_images(
     """Join decoded images, low and high in turn, to pairs; one that is None leaves its pair out.
 
     Raises:
-        UserError: No pair is left; without `report` also: the images of a pair differ in size.
+      UserError: if no pair is left; without `report` also: the images of a pair differ in size.
     """
     pairs = []
     for pair, mu, x0 in zip(paths, images[::2], images[1::2], strict=True):

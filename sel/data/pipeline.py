@@ -36,21 +36,21 @@ def training_dataset(
     batch is drawn first and then split: the parts of all processes, concatenated, do not depend on their number.
 
     Args:
-        pairs: Decoded pairs.
-        batch_size: Images per step over all processes.
-        crop_size: Side of the squares in pixels; the published training uses 128.
-        seed: Seed of order and crops, at least 0.
-        resize_chance: Probability in [0, 1] that a pair is shrunk to 0.8 before it is cut; published: 0.2.
-        process_index: Which part of the global batch to yield.
-        process_count: Number of equal parts.
+      pairs: decoded pairs.
+      batch_size: images per step over all processes.
+      crop_size: side of the squares in pixels; the published training uses 128.
+      seed: seed of order and crops, at least 0.
+      resize_chance: probability in [0, 1] that a pair is shrunk to 0.8 before it is cut; published: 0.2.
+      process_index: which part of the global batch to yield.
+      process_count: number of equal parts.
 
     Returns:
-        A dataset whose `dataset[step]` is `{"mu": uint8, "x0": uint8, "index": int}`: images of the shape
-        `[batch_size / process_count, crop_size, crop_size, 3]`, and of which pairs all processes' images are.
+      A dataset whose `dataset[step]` is `{"mu": uint8, "x0": uint8, "index": int}`: images of the shape
+      `[batch_size / process_count, crop_size, crop_size, 3]`, and of which pairs all processes' images are.
 
     Raises:
-        UserError: An image is smaller than the crop (times 1.25 with resizing).
-        ValueError: An argument is out of range.
+      UserError: if an image is smaller than the crop (times 1.25 with resizing).
+      ValueError: if an argument is out of range.
     """
     _check_arguments(batch_size, crop_size, seed, resize_chance, process_index, process_count)
     if not pairs:
@@ -85,16 +85,16 @@ def large_enough(
     """Leave out pairs that are smaller than the crops that training takes.
 
     Args:
-        pairs: Decoded pairs.
-        crop_size: Side of the crops in pixels.
-        resize_chance: If above 0, pairs may be shrunk to 0.8 first, and must be larger by as much.
-        report: Told of each pair that is left out; without it, one too small raises.
+      pairs: decoded pairs.
+      crop_size: side of the crops in pixels.
+      resize_chance: if above 0, pairs may be shrunk to 0.8 first, and must be larger by as much.
+      report: told of each pair that is left out; without it, one too small raises.
 
     Returns:
-        The others, in the same order.
+      The others, in the same order.
 
     Raises:
-        UserError: None is left; without `report`, one is too small.
+      UserError: if None is left; without `report`, one is too small.
     """
     least = smallest_side(crop_size, resize_chance)
     shrunk = f" from images shrunk to 0.8 (resize_chance {resize_chance})" if resize_chance > 0 else ""
@@ -116,21 +116,21 @@ def batches(
     """Iterate over batches from `start_step` on, in order, prepared ahead by threads.
 
     Args:
-        dataset: What `training_dataset` returned.
-        start_step: Step of the first batch, at least 0.
-        prefetch: Batches prepared ahead, at least 0; 0 prepares each when it is asked for, without threads.
-        threads: Threads that prepare them, at least 1; batches and their order do not depend on it.
+      dataset: what `training_dataset` returned.
+      start_step: step of the first batch, at least 0.
+      prefetch: batches prepared ahead, at least 0; 0 prepares each when it is asked for, without threads.
+      threads: threads that prepare them, at least 1; batches and their order do not depend on it.
 
     Returns:
-        An endless iterator; `close()` stops its threads, `get_state()` and `set_state()` mark a place and return to it.
+      An endless iterator; `close()` stops its threads, `get_state()` and `set_state()` mark a place and return to it.
 
     Raises:
-        ValueError: An argument is out of range.
+      ValueError: if an argument is out of range.
     """
     if start_step < 0 or prefetch < 0:
-        raise ValueError(f"start_step and prefetch must be at least 0, got {start_step} and {prefetch}")
+        raise ValueError(f"start_step and prefetch must be at least 0, found {start_step} and {prefetch}")
     if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+        raise ValueError(f"threads must be at least 1, found {threads}")
     options = grain.ReadOptions(num_threads=min(prefetch, threads), prefetch_buffer_size=prefetch)
     return iter(dataset[start_step:].to_iter_dataset(options))
 
@@ -139,12 +139,12 @@ def _check_arguments(
     batch_size: int, crop_size: int, seed: int, resize_chance: float, process_index: int, process_count: int
 ) -> None:
     if batch_size < 1 or crop_size < 1:
-        raise ValueError(f"batch_size and crop_size must be at least 1, got {batch_size} and {crop_size}")
+        raise ValueError(f"batch_size and crop_size must be at least 1, found {batch_size} and {crop_size}")
     if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
+        raise ValueError(f"seed must be at least 0, found {seed}")
     if not 0 <= resize_chance <= 1:
-        raise ValueError(f"resize_chance must lie in [0, 1], got {resize_chance}")
+        raise ValueError(f"resize_chance must lie in [0, 1], found {resize_chance}")
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index must lie in 0..process_count - 1, got {process_index} of {process_count}")
+        raise ValueError(f"process_index must lie in 0..process_count - 1, found {process_index} of {process_count}")
     if batch_size % process_count:
-        raise ValueError(f"batch_size must be a multiple of process_count, got {batch_size} and {process_count}")
+        raise ValueError(f"batch_size must be a multiple of process_count, found {batch_size} and {process_count}")

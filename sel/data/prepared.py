@@ -18,14 +18,14 @@ def find_prepared(root: str | Path, name: str | None) -> Path | None:
     """Find the folder of a prepared set.
 
     Args:
-        root: What was given as `--output`, or the folder of the set or of one of its versions in it.
-        name: Of the set; None for whatever is there.
+      root: what was given as `--output`, or the folder of the set or of one of its versions in it.
+      name: of the set; None for whatever is there.
 
     Returns:
-        The folder of the newest version; None where there is none.
+      The folder of the newest version; None where there is none.
 
     Raises:
-        UserError: The root holds another set, or several.
+      UserError: if the root holds another set, or several.
     """
     root = Path(root)
     found = {}
@@ -44,14 +44,14 @@ def prepared_pairs(folder: Path, split: str) -> tuple[PairPaths, ...]:
     """List the pairs of one split of a prepared set.
 
     Args:
-        folder: What `find_prepared` found.
-        split: Its name.
+      folder: what `find_prepared` found.
+      split: its name.
 
     Returns:
-        The pairs, in the order in which they were written, which is the natural order of their names.
+      The pairs, in the order in which they were written, which is the natural order of their names.
 
     Raises:
-        UserError: There is no such split, or the description of the set is damaged.
+      UserError: if there is no such split, or the description of the set is damaged.
     """
     splits = _read_json(folder / IDS)
     if split not in splits:

@@ -39,24 +39,24 @@ def sample_pairs(
     `darkenings` are, so that runs can be compared.
 
     Args:
-        darkenings: Pairs per training photograph, at least 1.
-        seed: Seed of exposures and noise of the training pairs.
-        exposure: Least and greatest fraction of light, in (0, 1].
-        shot_noise: As in `darken`, variance per unit of linear signal.
-        read_noise: As in `darken`, standard deviation in linear light.
+      darkenings: pairs per training photograph, at least 1.
+      seed: seed of exposures and noise of the training pairs.
+      exposure: least and greatest fraction of light, in (0, 1].
+      shot_noise: as in `darken`, variance per unit of linear signal.
+      read_noise: as in `darken`, standard deviation in linear light.
 
     Returns:
-        Training pairs and validation pairs, named by photograph and number.
+      Training pairs and validation pairs, named by photograph and number.
 
     Raises:
-        UserError: A photograph is not in the installed scikit-image.
-        ValueError: A parameter is out of range.
+      UserError: if a photograph is not in the installed scikit-image.
+      ValueError: if a parameter is out of range.
     """
     low, high = exposure
     if darkenings < 1:
-        raise ValueError(f"darkenings must be at least 1, got {darkenings}")
+        raise ValueError(f"darkenings must be at least 1, found {darkenings}")
     if not 0 < low <= high <= 1:
-        raise ValueError(f"exposure must be (least, greatest) with 0 < least <= greatest <= 1, got {exposure}")
+        raise ValueError(f"exposure must be (least, greatest) with 0 < least <= greatest <= 1, found {exposure}")
     training, validation = [], []
     key = jax.random.key(seed)
     for number, file in enumerate(TRAINING):

@@ -43,21 +43,21 @@ def near_duplicates(
     is where an indoor photograph is bright, it does not mistake one room for another.
 
     Args:
-        images: 8-bit images of any sizes; thumbnails do as well.
-        others: Images to compare with.
-        threshold: Correlation in (0, 1] from which two images are duplicates.
+      images: 8-bit images of any sizes; thumbnails do as well.
+      others: images to compare with.
+      threshold: correlation in (0, 1] from which two images are duplicates.
 
     Returns:
-        For each image and each other, whether they are. An image without structure resembles none, not even itself.
+      For each image and each other, whether they are. An image without structure resembles none, not even itself.
 
     Raises:
-        ValueError: The threshold is out of range.
+      ValueError: if the threshold is out of range.
 
     Cost: 25 n m products of thumbnails, twice that if the lists differ: a second for 500 images among themselves, a
     minute for 5,000.
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must lie in (0, 1], got {threshold}")
+        raise ValueError(f"threshold must lie in (0, 1], found {threshold}")
     found = np.zeros((len(images), len(others)), bool)
     if not found.size:
         return found
@@ -78,14 +78,14 @@ def group_scenes(images: Sequence[Picture], *, threshold: float = THRESHOLD) -> 
     """Number the scenes of photographs; of a chain of near-duplicates all get one number.
 
     Args:
-        images: 8-bit images of any sizes, for pairs the bright ones.
-        threshold: As in `near_duplicates`.
+      images: 8-bit images of any sizes, for pairs the bright ones.
+      threshold: as in `near_duplicates`.
 
     Returns:
-        The number of each image's scene, from 0 in the order of their first images.
+      The number of each image's scene, from 0 in the order of their first images.
 
     Raises:
-        ValueError: The threshold is out of range.
+      ValueError: if the threshold is out of range.
     """
     if not images:
         return np.zeros(0, np.int64)
@@ -102,19 +102,19 @@ def split_by_scene(
     If already the smallest scene has more, it is held out alone.
 
     Args:
-        scenes: Number of each image's scene.
-        fraction: Fraction of the images to hold out, in (0, 1).
-        seed: Seed of the draw.
+      scenes: number of each image's scene.
+      fraction: fraction of the images to hold out, in (0, 1).
+      seed: seed of the draw.
 
     Returns:
-        Indices of the images that are left, and of those held out, each ascending and not empty.
+      Indices of the images that are left, and of those held out, each ascending and not empty.
 
     Raises:
-        UserError: There are fewer than two scenes.
-        ValueError: The fraction is out of range.
+      UserError: if there are fewer than two scenes.
+      ValueError: if the fraction is out of range.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
+        raise ValueError(f"fraction must lie in (0, 1), found {fraction}")
     names, counts = np.unique(scenes, return_counts=True)
     if len(names) < 2:
         raise UserError(f"{len(scenes)} images show {len(names)} scenes: at least 2 are needed to hold one out")
@@ -136,11 +136,11 @@ def find_same(hashes: Mapping[str, str], known: Mapping[str, str]) -> dict[str, 
     """Find images that are among known ones, stored or compressed anew.
 
     Args:
-        hashes: `content_hash` of images, by name.
-        known: Those of the known images, by name.
+      hashes: `content_hash` of images, by name.
+      known: those of the known images, by name.
 
     Returns:
-        For each image that is known, its name and the name of the closest known one.
+      For each image that is known, its name and the name of the closest known one.
     """
     if not hashes or not known:
         return {}

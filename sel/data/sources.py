@@ -122,17 +122,17 @@ def find_dataset(name: str, root: str | Path, split: str, *, report: OnProblem |
     """Find the pairs of one split of a set.
 
     Args:
-        name: A name in `DATASETS`, or `pairs` for folders of the reader's own.
-        root: The folder that the download was unpacked to, or any above it; the zip archive itself; or a prepared set.
-        split: `train`, `validation` or `test`; with `pairs` the folder below the root that holds `low/` and `high/`,
-            which may be empty.
-        report: Told of each problem with images; without it the first raises.
+      name: a name in `DATASETS`, or `pairs` for folders of the reader's own.
+      root: the folder that the download was unpacked to, or any above it; the zip archive itself; or a prepared set.
+      split: `train`, `validation` or `test`; with `pairs` the folder below the root that holds `low/` and `high/`,
+        which may be empty.
+      report: told of each problem with images; without it the first raises.
 
     Returns:
-        The pairs, in natural order of their names.
+      The pairs, in natural order of their names.
 
     Raises:
-        UserError: There is no such set, root or split, or no pair is left; without `report` as `find_pairs`.
+      UserError: if there is no such set, root or split, or no pair is left; without `report` as `find_pairs`.
     """
     if name != "pairs" and name not in DATASETS:
         raise UserError(f"there is no data set {name!r}; known are pairs, {', '.join(DATASETS)}")

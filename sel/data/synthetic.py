@@ -34,15 +34,15 @@ def find_photographs(root: str | Path, *, report: OnProblem | None = None) -> di
     """Find all images of a folder, of the folders in it, or of a zip archive.
 
     Args:
-        root: Where they are.
-        report: Told of what is passed over; without it the first raises.
+      root: where they are.
+      report: told of what is passed over; without it the first raises.
 
     Returns:
-        Images by their path below the root, numbers in names in numerical order. Names lack their suffix, but for
-        those that differ in it alone.
+      Images by their path below the root, numbers in names in numerical order. Names lack their suffix, but for
+      those that differ in it alone.
 
     Raises:
-        UserError: There is none.
+      UserError: if there is none.
     """
     tree = image_tree(root, report=report)
     below = {path: PurePath(*path.parts[1:]) for path in sorted(tree, key=lambda path: natural_order(str(path)))}
@@ -68,18 +68,18 @@ def bright_photographs(
     """Read photographs through the cache, large ones reduced, which also averages out noise of their own.
 
     Args:
-        photographs: What `find_photographs` found.
-        folder: The cache, see `cached_images`, as the next three.
-        longest_side: Pixels of the longer side of an image; larger ones are reduced to it.
-        max_bytes: Most that the cache may hold.
-        progress: Called as `progress(done, total)`.
-        report: Called with each problem of a file, which is then left out; without it the first raises.
+      photographs: what `find_photographs` found.
+      folder: the cache, see `cached_images`, as the next three.
+      longest_side: pixels of the longer side of an image; larger ones are reduced to it.
+      max_bytes: most that the cache may hold.
+      progress: called as `progress(done, total)`.
+      report: called with each problem of a file, which is then left out; without it the first raises.
 
     Returns:
-        Images by name, read-only.
+      Images by name, read-only.
 
     Raises:
-        UserError: A file cannot be read, nothing is left, or as `cached_images`.
+      UserError: if a file cannot be read, nothing is left, or as `cached_images`.
     """
     recipes = [_reduction(source, longest_side) for source in photographs.values()]
     images = cached_images(recipes, folder, max_bytes=max_bytes, progress=progress, report=report)
@@ -102,23 +102,23 @@ def synthetic_pairs(
     """Darken photographs; what an image becomes depends on its pixels, its name, `seed` and `camera` alone.
 
     Args:
-        photographs: Bright images by name.
-        folder: The cache, see `cached_images`, as the last two.
-        darkenings: Pairs per photograph, at least 1.
-        seed: Seed of parameters and noise.
-        camera: Options of `sample_camera`.
-        max_bytes: Most that the cache may hold.
-        progress: Called as `progress(done, total)`.
+      photographs: bright images by name.
+      folder: the cache, see `cached_images`, as the last two.
+      darkenings: pairs per photograph, at least 1.
+      seed: seed of parameters and noise.
+      camera: options of `sample_camera`.
+      max_bytes: most that the cache may hold.
+      progress: called as `progress(done, total)`.
 
     Returns:
-        Pairs NAME-0, NAME-1, ... of each photograph.
+      Pairs NAME-0, NAME-1, ... of each photograph.
 
     Raises:
-        UserError: As `cached_images`.
-        ValueError: `darkenings` is below 1, or as `sample_camera`.
+      UserError: as `cached_images`.
+      ValueError: if `darkenings` is below 1, or as `sample_camera`.
     """
     if darkenings < 1:
-        raise ValueError(f"darkenings must be at least 1, got {darkenings}")
+        raise ValueError(f"darkenings must be at least 1, found {darkenings}")
     options = dict(camera or {})
     sample_camera(jax.random.key(0), **options)  # refuses what it must before any thread starts
     names, recipes = [], []

@@ -108,12 +108,12 @@ def _encode(pixels: Color, kind: str, metadata: Metadata) -> bytes:
 
 def _to_uint8(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-        raise ValueError(f"image must be [h, w, 3], got shape {image.shape}")
+        raise ValueError(f"image must be [h, w, 3], found shape {image.shape}")
     if image.dtype == np.uint8:
         return image
     if not jax.numpy.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"image must be uint8 or floating point in [0, 1], got {image.dtype}")
+        raise ValueError(f"image must be uint8 or floating point in [0, 1], found {image.dtype}")
     image = image.astype(np.float32)
     if not np.isfinite(image).all():
-        raise ValueError("image must be finite, got NaN or infinite values")
+        raise ValueError("image must be finite, found NaN or infinite values")
     return np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

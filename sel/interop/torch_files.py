@@ -30,14 +30,14 @@ def load_torch_checkpoint(path: str | os.PathLike[str]) -> tuple[Network, dict[s
     taken. The prefixes of other wrappers (`module.`, `_orig_mod.`) are dropped.
 
     Args:
-        path: The file, as written by `torch.save`.
+      path: the file, as written by `torch.save`.
 
     Returns:
-        The network and its parameters, as `network_from_torch` gives them.
+      The network and its parameters, as `network_from_torch` gives them.
 
     Raises:
-        UserError: PyTorch is not installed, the file is missing, is damaged or holds anything but weights, or the
-            weights fit no network.
+      UserError: if PyTorch is not installed, the file is missing, is damaged or holds anything but weights, or the
+        weights fit no network.
     """
     torch, path = _torch(), Path(path)
     if not path.is_file():
@@ -65,12 +65,12 @@ def save_torch_checkpoint(path: str | os.PathLike[str], network: Network, params
     """Write parameters as a PyTorch state dict with the published names.
 
     Args:
-        path: The file to write; it appears whole or not at all.
-        network: The network.
-        params: Its parameters.
+      path: the file to write; it appears whole or not at all.
+      network: the network.
+      params: its parameters.
 
     Raises:
-        UserError: PyTorch is not installed, or the folder does not exist.
+      UserError: if PyTorch is not installed, or the folder does not exist.
     """
     torch, path = _torch(), Path(path)
     if not path.parent.is_dir():

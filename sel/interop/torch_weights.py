@@ -59,14 +59,14 @@ def network_from_torch(tensors: Tensors) -> tuple[Network, dict[str, Any]]:
     """Build the network that published weights belong to.
 
     Args:
-        tensors: Published name -> array. The architecture is read off names and shapes.
+      tensors: published name -> array. The architecture is read off names and shapes.
 
     Returns:
-        The network and its parameters (float32 NumPy arrays), for `network.apply({"params": params}, x_t, mu, t)`.
+      The network and its parameters (float32 NumPy arrays), for `network.apply({"params": params}, x_t, mu, t)`.
 
     Raises:
-        UserError: Tensors are missing, unexpected, of the wrong shape, not floating point or not finite: one message
-            names them (the first twenty of each kind). Or the network is none that sees a degraded image.
+      UserError: if tensors are missing, unexpected, of the wrong shape, not floating point or not finite: one message
+        names them (the first twenty of each kind). Or the network is none that sees a degraded image.
     """
     network: Network
     if _any_begins(tensors, "intro.", "middle_blks."):
@@ -92,11 +92,11 @@ def network_to_torch(network: Network, params: Params) -> dict[str, np.ndarray]:
     """Name and arrange parameters as the published weights; the inverse of `network_from_torch`.
 
     Args:
-        network: The network.
-        params: Its parameters.
+      network: the network.
+      params: its parameters.
 
     Returns:
-        Published name -> array.
+      Published name -> array.
     """
     return _to_torch(jax.tree.map(np.asarray, params), _entries(network))
 

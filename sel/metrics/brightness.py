@@ -14,18 +14,18 @@ def match_gt_mean(image: Image, reference: Image) -> Image:
 
         image' = clip(image * mean(grey(reference)) / mean(grey(image)), 0, 1),   grey = 0.299 R + 0.587 G + 0.114 B
 
-    One factor for the three channels. The result is not rounded to 8 bits. It has been told the right brightness, so
-    that its scores are not those of a method that must find it: never mix them with scores without it.
+    One factor for the three channels. The result is not rounded to 8 bits. It has been given the right
+    brightness, which other methods must find: never mix its scores with scores without GT-mean.
 
     Args:
-        image: RGB images in [0, 1], any leading axes.
-        reference: Images of the same shape.
+      image: RGB images in [0, 1], any leading axes.
+      reference: images of the same shape.
 
     Returns:
-        The scaled images. Black ones, which no factor brightens, stay as they are.
+      The scaled images. Black ones, which no factor brightens, stay as they are.
 
     Raises:
-        ValueError: The shapes differ, or the images are not RGB.
+      ValueError: if the shapes differ, or the images are not RGB.
 
     Source: the evaluation code of LLFlow (Wang et al., AAAI 2022), which says that it follows KinD (Zhang et al., ACM
     MM 2019). Departure: LLFlow gives red the weight of blue and blue that of red, and others round down to 8 bits.
@@ -38,7 +38,7 @@ def match_gt_mean(image: Image, reference: Image) -> Image:
       0.5
     """
     if image.shape != reference.shape or image.shape[-1] != 3:
-        raise ValueError(f"image and reference must be RGB of one shape, got {image.shape} and {reference.shape}")
+        raise ValueError(f"image and reference must be RGB of one shape, found {image.shape} and {reference.shape}")
     mean, target = _mean_grey(image), _mean_grey(reference)
     factor = jnp.where(mean > 0, target / jnp.where(mean > 0, mean, 1), 1)
     return jnp.clip(image * factor, 0, 1)

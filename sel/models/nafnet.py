@@ -31,8 +31,8 @@ from sel.models.operations import Features
 def pooled(module: nn.Module, y: Features) -> Float[Array, "#b 1 1 c"]:
     """The mean over each image, as a module uses it.
 
-    A part of an image is so treated as the whole image would be: where the collection "statistics" is mutable, the mean
-    is that over the batch, of parts from everywhere, and is kept; where it is given, it replaces the mean.
+    This lets a part of an image be treated as the whole image would be: where the collection "statistics" is mutable,
+    the mean is that over the batch, of parts from everywhere, and is kept; where it is given, it replaces the mean.
     """
     if module.is_mutable_collection("statistics") and not module.is_initializing():
         module.put_variable("statistics", "mean", jnp.mean(y, axis=(0, 1, 2), keepdims=True))
@@ -91,7 +91,7 @@ class ConditionalNAFNet(nn.Module):
     precision.
 
     Raises:
-        ValueError: A field is out of its range, or the decoder is not as deep as the encoder.
+      ValueError: if a field is out of its range, or the decoder is not as deep as the encoder.
 
     Source: Luo et al., "Refusion", CVPR Workshops 2023, on Chen et al., "Simple Baselines for Image Restoration", ECCV
     2022.
@@ -128,12 +128,12 @@ class ConditionalNAFNet(nn.Module):
         """Predict the noise.
 
         Args:
-            x_t: Noisy states, in image units.
-            mu: Degraded images, in [0, 1].
-            t: Time steps.
+          x_t: noisy states, in image units.
+          mu: degraded images, in [0, 1].
+          t: time steps.
 
         Returns:
-            The noise in standard deviations, float32.
+          The noise in standard deviations, float32.
         """
         depth = len(self.encoder_blocks)
         _, h, w, c = x_t.shape

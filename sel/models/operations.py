@@ -1,4 +1,4 @@
-"""Functions of feature maps, `[b, h, w, c]`, that XLA on CPU takes too long for, and their derivatives."""
+"""Functions of feature maps, `[b, h, w, c]`, for which XLA on CPU takes too long, with their derivatives."""
 
 from functools import partial
 from typing import Any
@@ -19,11 +19,11 @@ def pointwise_conv(x: Features, kernel: Float[Array, "*b c d"]) -> Float[Array, 
     layer then takes twice the time. The kernel's part is summed in float32.
 
     Args:
-        x: Feature map.
-        kernel: The matrix of all images, or one for each.
+      x: feature map.
+      kernel: the matrix of all images, or one for each.
 
     Returns:
-        The products, of the dtype of `x`.
+      The products, of the dtype of `x`.
     """
     return _products(x, kernel, kernel.ndim - 2)
 
@@ -60,14 +60,14 @@ pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)
 
 
 def conv3x3(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[Array, "b h w d"]:
-    """A 3 x 3 convolution, zeros outside the image, as compilers have it.
+    """A 3 x 3 convolution, zeros outside the image, as the compiler offers it.
 
     Args:
-        x: Feature map.
-        kernel: Weights.
+      x: feature map.
+      kernel: weights.
 
     Returns:
-        The filtered map.
+      The filtered map.
     """
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
@@ -107,11 +107,11 @@ def conv3x3_few_outputs(x: Features, kernel: Float[Array, "3 3 c d"]) -> Float[A
     For few outputs: XLA on CPU takes seven times as long for the derivative of such a convolution.
 
     Args:
-        x: Feature map.
-        kernel: Weights.
+      x: feature map.
+      kernel: weights.
 
     Returns:
-        The filtered map.
+      The filtered map.
     """
     _, h, w, c = x.shape
     outputs = kernel.shape[-1]
@@ -132,11 +132,11 @@ def depthwise_conv3x3(x: Features, kernel: Float[Array, "3 3 c"]) -> Features:
     network then needs 1.7 times the memory and twice the time.
 
     Args:
-        x: Feature map.
-        kernel: Weights, one 3 x 3 kernel per channel.
+      x: feature map.
+      kernel: weights, one 3 x 3 kernel per channel.
 
     Returns:
-        The filtered map, of the shape and dtype of `x`.
+      The filtered map, of the shape and dtype of `x`.
     """
     return _depthwise_forward(x, kernel)[0]
 
@@ -194,11 +194,11 @@ def layer_norm(x: Features, epsilon: float) -> Features:
     the memory of the automatic one, and less time.
 
     Args:
-        x: Feature map.
-        epsilon: Added to the variance.
+      x: feature map.
+      epsilon: added to the variance.
 
     Returns:
-        The normalised map, of the shape and dtype of `x`.
+      The normalised map, of the shape and dtype of `x`.
     """
     return _layer_norm_forward(x, epsilon)[0]
 

@@ -77,7 +77,7 @@ class ConditionalUNet(nn.Module):
     published code uses a `norm_epsilon` of 1e-5 in float32 and 1e-3 in any other precision. Attention is float32.
 
     Raises:
-        ValueError: A field is out of its range.
+      ValueError: if a field is out of its range.
 
     Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023; the
     attention, Shen et al., "Efficient Attention", WACV 2021.
@@ -104,12 +104,12 @@ class ConditionalUNet(nn.Module):
         """Predict the noise.
 
         Args:
-            x_t: Noisy states, in image units.
-            mu: Degraded images, in [0, 1].
-            t: Time steps.
+          x_t: noisy states, in image units.
+          mu: degraded images, in [0, 1].
+          t: time steps.
 
         Returns:
-            The noise in standard deviations, float32.
+          The noise in standard deviations, float32.
         """
         _, h, w, c = x_t.shape
         block = partial(self._block(ResBlock), dtype=self.dtype)

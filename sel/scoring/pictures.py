@@ -27,9 +27,9 @@ def comparison(
     """One row for each scene, such as dark | enhanced | target, each image reduced to sides of `width` pixels at most.
 
     Args:
-      rows: 8-bit images `[h, w, 3]`; those of a row are of one size.
+      rows: 8-bit images `[h, w, 3]`; those of one row have one size.
       headings: what each column is.
-      captions: what stands above each row.
+      captions: the text above each row.
       width: of a column and height of a row, at most.
       gap: white pixels around images.
 

@@ -33,7 +33,7 @@ _GT_MEAN = (
 
 @dataclass
 class Gallery:
-    """The scenes to show, reduced: all of few, the worst and the best of many."""
+    """The scenes to show, reduced: all if there are few, otherwise the worst and the best."""
 
     by: Score
     shown: list[tuple[float, str, dict[str, np.ndarray]]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Scoring restored images: what is measured, on which images, and what is said of a set. See docs/metrics.md."""
+"""Scoring restored images: what is measured, on which images, and how a set is summarised. See docs/metrics.md."""
 
 import contextlib
 import csv
@@ -63,7 +63,7 @@ def possible_scores(shapes: Sequence[tuple[int, ...]], *, reference: bool) -> tu
     """The scores that images of these shapes can have here, and why others are left out or have gaps.
 
     Raises:
-      UserError: there is none.
+      UserError: if there is none.
     """
     possible, notes = [], []
     for score in SCORES if reference else (score for score in SCORES if not score.needs_reference):
@@ -133,7 +133,7 @@ def scorable(pairs: Sequence[Pair], report: OnProblem | None = None) -> tuple[Pa
     """Leave out images that are too small to be scored.
 
     Raises:
-      UserError: none is left; without `report`, one is too small.
+      UserError: if none is left or, without `report`, if one is too small.
     """
     small = [pair for pair in pairs if min(pair.x0.shape[:2]) < SMALLEST]
     for pair in small:
@@ -167,7 +167,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
 
 @contextlib.contextmanager
 def row_file(path: Path) -> Iterator[Callable[[Row], None]]:
-    """A CSV file that grows by a row at a time; what is not defined is empty. Names may be no Unicode.
+    """A CSV file that grows by a row at a time; what is not defined is empty. Names need not be valid Unicode.
 
     Raises:
       UserError: if it can't be written.

@@ -13,20 +13,20 @@ def encoded(source: ImageSource) -> tuple[bytes, RGB]:
     """Decode an image, and keep its bytes if they are plain; encode anything else as PNG, without loss.
 
     Args:
-        source: An image.
+      source: an image.
 
     Returns:
-        Bytes of a PNG or JPEG file, and the pixels that `read_image` makes of them and of `source` alike.
+      Bytes of a PNG or JPEG file, and the pixels that `read_image` makes of them and of `source` alike.
 
     Raises:
-        UserError: The image cannot be read.
+      UserError: if the image cannot be read.
     """
     pixels, content = read_image(source), read_bytes(source)
     return (content if _is_plain(content, pixels) else _png(pixels)), pixels
 
 
 def _is_plain(content: bytes, pixels: RGB) -> bool:
-    """Whether a reader that knows nothing of this project's rules gets the same pixels."""
+    """Whether any other reader gets the same pixels."""
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
             # Of a PNG the orientation may stand behind the pixels.

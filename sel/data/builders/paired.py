@@ -51,11 +51,11 @@ class PairedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         """Take what TFDS builders take, and more.
 
         Args:
-            source: The download, a folder or a zip archive; by default the manual folder of TFDS.
-            report: Told of each problem with images, whose pair is left out; None stops at the first.
-            observer: Told of each pair as it is written.
-            file_format: Of the files; TFDS writes array_record without TensorFlow.
-            **options: As of `tfds.core.GeneratorBasedBuilder`.
+          source: the download, a folder or a zip archive; by default the manual folder of TFDS.
+          report: called with each problem; the pair is then left out. None: the first problem is raised.
+          observer: called with each pair as it is written.
+          file_format: format of the files; TFDS writes array_record without TensorFlow.
+          **options: those of `tfds.core.GeneratorBasedBuilder`.
         """
         self._source = None if source is None else Path(source)
         self._report, self._observer = report, observer
@@ -103,7 +103,7 @@ class PairedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 def _ahead(
     pairs: Sequence[PairPaths], report: OnProblem | None
 ) -> Iterator[tuple[PairPaths, Example | None, tuple[int, int] | None]]:
-    """Encode pairs on several threads, a bounded number ahead; problems are told in order."""
+    """Encode pairs on several threads, a bounded number ahead; problems are reported in order."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(pairs), _AHEAD):
             some = pairs[start : start + _AHEAD]

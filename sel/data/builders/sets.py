@@ -1,4 +1,4 @@
-"""The sets themselves: all that differs is where they come from; their layouts stand in `sel.data.sources`."""
+"""The sets themselves: they differ only in where they come from; their layouts are in `sel.data.sources`."""
 
 from sel.data.builders.paired import PairedBuilder
 

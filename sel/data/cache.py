@@ -1,6 +1,6 @@
 """Images decoded once: 8-bit pixels in a folder of `.npy` files, mapped into memory instead of read.
 
-A file's name is a hash of everything that its pixels depend on, so that a changed source is another file, several
+A file's name is a hash of everything that its pixels depend on, so that a changed source gets another file, several
 runs and processes share one folder, and the whole folder may be deleted at any time. The default is the user's cache
 folder, not that of a run: a sweep decodes its images once. Each image has a file of its own, so that one changed
 photograph costs one decoding; it takes one of the mappings of which Linux grants a process about 65,000. Behind the
@@ -46,7 +46,7 @@ class Recipe:
     """How to make an image again.
 
     Attributes:
-      key: text that is another one whenever `make` would return other pixels.
+      key: text that changes whenever `make` would return other pixels.
       size: returns (height, width) without making the image.
       make: returns the image.
     """
@@ -81,8 +81,9 @@ def cached_images(
     Args:
       recipes: the images.
       folder: the cache, made if it is missing; None is `default_cache_dir()`.
-      max_bytes: most that the folder may hold. To make room, images that are not asked for are deleted, those whose
-        last use is longest ago first. Processes that build at once may each use what is left, and exceed it.
+      max_bytes: most that the folder may hold. To make room, images that are not asked for are deleted, the
+        least recently used first. Processes that build at the same time may each use what is left, and together
+        exceed it.
       progress: called on the calling thread as `progress(done, total)` for images that have to be made.
       report: called with each image's problem, in order. Without it the first is raised.
 

@@ -22,7 +22,7 @@ from sel.cli.console import console, require, run
 from sel.diffusion import SAMPLERS
 from sel.errors import UserError
 from sel.files import make_folder, write_whole
-from sel.restoration import Restore, lay_tiles
+from sel.restoration import MARGIN, MULTIPLE, Restore, extended
 from sel.restorer import with_sampler
 from sel.training import ModelConfig, build_restore, find_checkpoint, read_config, read_params, sampler_steps
 
@@ -96,7 +96,7 @@ def symbolic_sides(config: ModelConfig) -> Sequence[Any]:
     """Any multiples of what the network halves its sides to, and of that by which `enhance` extends images."""
     model: Any = config.model
     depth = model.depth if hasattr(model, "depth") else len(model.encoder_blocks)
-    multiple = max(2**depth, _extended(1))
+    multiple = max(2**depth, MULTIPLE)
     return export.symbolic_shape(f"{multiple}*h, {multiple}*w")
 
 
@@ -119,15 +119,12 @@ def export_restore(restore: Restore, params: Any, shape: Sequence[Any], *, platf
         if any(map(export.is_symbolic_dim, (h, w))):
             return restore(key, params, mu)
         # As `enhance` does: the network's means are taken over what it sees.
-        margins = ((0, 0), (0, _extended(h) - h), (0, _extended(w) - w), (0, 0))
-        return restore(key, params, jnp.pad(mu, margins, mode="symmetric"))[:, :h, :w]
+        margins = [(MARGIN, extended(side) - side - MARGIN) for side in (h, w)]
+        mu = jnp.pad(mu, ((0, 0), *margins, (0, 0)), mode="symmetric")
+        return restore(key, params, mu)[:, MARGIN : MARGIN + h, MARGIN : MARGIN + w]
 
     arguments = (jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct(tuple(shape), jnp.float32))
     return export.export(jax.jit(sample), platforms=platforms)(*arguments)
-
-
-def _extended(side: int) -> int:
-    return lay_tiles(side, tile=side, overlap=0).total
 
 
 def describe(exported: export.Exported, sampler: dict[str, Any], num_parameters: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """From a degraded image to a clean one: the reverse process, driven by a noise predictor."""
 
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sel.diffusion import irsde
+from sel.diffusion.checks import as_count, as_key, check_images, check_prediction
 from sel.diffusion.noise import noise_field
 from sel.diffusion.samplers import Sampler, State, Times, make_sampler
 from sel.diffusion.schedule import Schedule
@@ -18,7 +19,7 @@ Images = Float[Array, "b h w c"]
 States = Float[Array, "s b h w c"]
 
 
-def sampling_times(schedule: Schedule, *, num_steps: int | None = None) -> Times:
+def sampling_times(schedule: Schedule, *, num_steps: SupportsIndex | None = None) -> Times:
     """The steps that lead from T to 0, evenly spaced in Theta: the clean image fades in by equal factors.
 
         Theta_{t_i} ~ (1 - i / num_steps) Theta_T
@@ -41,13 +42,10 @@ def sampling_times(schedule: Schedule, *, num_steps: int | None = None) -> Times
       >>> int(times.t[0]), int(times.s[-1]), len(times.t)
       (100, 0, 4)
     """
-    num_steps = schedule.num_steps if num_steps is None else num_steps
-    if not isinstance(num_steps, int) or not 1 <= num_steps <= schedule.num_steps:
-        raise ValueError(
-            f"num_steps must be a whole number from 1 to {schedule.num_steps}, the steps of the diffusion that the "
-            f"network was trained with, found {num_steps!r}"
-        )
-    return _times(schedule, num_steps)
+    if num_steps is None:
+        return _times(schedule, schedule.num_steps)
+    why = ", the steps of the diffusion that the network was trained with"
+    return _times(schedule, as_count("num_steps", num_steps, schedule.num_steps, why=why))
 
 
 @partial(jax.jit, static_argnames="num_steps")
@@ -69,15 +67,15 @@ def sample(
     *,
     schedule: Schedule,
     sampler: Sampler | str = "posterior",
-    num_steps: int | None = None,
+    num_steps: SupportsIndex | None = None,
     draws: States | None = None,
     return_trajectory: bool = False,
 ) -> Images | tuple[Images, States]:
     """Run the reverse process from noise around `mu` down to a clean image, as one `lax.scan` over its steps t -> s.
 
     Args:
-        key: Random key; the start state uses `fold_in(key, 0)`, the step from t uses `fold_in(key, t)`, and each
-            pixel its place: see `noise_field`.
+        key: Random key, of `jax.random.key` or `jax.random.PRNGKey`; the start state uses `fold_in(key, 0)`, the step
+            from t uses `fold_in(key, t)`, and each pixel its place: see `noise_field`.
         noise_fn: Predicts the noise of a state, `noise_fn(x_t, mu, t)` with `t` of shape `[b]`.
         mu: Degraded images, in [0, 1].
         schedule: The noise schedule the predictor was trained with.
@@ -93,7 +91,8 @@ def sample(
         from the start state to the sample.
 
     Raises:
-        ValueError: An unknown sampler, `num_steps` out of range, or `draws` of the wrong shape.
+        ValueError: An unknown sampler, `num_steps` out of range, `draws` or predicted noise of the wrong shape, or `mu`
+            that is not a batch of floating-point images.
 
     Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023; each
     sampler names its own.
@@ -110,13 +109,14 @@ def sample(
       >>> bool(jnp.allclose(result, x0, atol=1e-4))
       True
     """
-    sampler, steps = make_sampler(sampler), sampling_times(schedule, num_steps=num_steps)
+    check_images(mu=mu)
+    key, sampler, steps = as_key(key), make_sampler(sampler), sampling_times(schedule, num_steps=num_steps)
     if draws is not None and draws.shape != (len(steps.t) + 1, *mu.shape):
         raise ValueError(f"draws must have the shape {(len(steps.t) + 1, *mu.shape)}, found {draws.shape}")
 
     def body(carry: tuple[Images, State], row: tuple[Times, Images | None]) -> tuple[Any, Images | None]:
         (x_t, state), (times, noise) = carry, row
-        noise_hat = noise_fn(x_t, mu, jnp.full(mu.shape[0], times.t))
+        noise_hat = check_prediction(noise_fn(x_t, mu, jnp.full(mu.shape[0], times.t)), x_t)
         x_s, spread, state = sampler.step(schedule, x_t, mu, noise_hat, state, times)
         if spread is not None:
             x_s = x_s + spread * (noise_field(jax.random.fold_in(key, times.t), mu.shape) if noise is None else noise)

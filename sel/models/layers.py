@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import export
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from sel.models.operations import (
@@ -80,6 +81,12 @@ def pad_to_multiple(x: Features, multiple: int, mode: str) -> Float[Array, "b H 
     return jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)), mode=mode)
 
 
+def _pixels_at_most(x: Features, count: int) -> bool:
+    """Whether an image has few pixels; sides that are symbols (`jax.export`) may be any, and count as many."""
+    sides = x.shape[1:3]
+    return not any(map(export.is_symbolic_dim, sides)) and math.prod(sides) <= count
+
+
 class Modulated(NamedTuple):
     """`x * scale + shift`, not computed yet: the 1 x 1 convolution that takes it has a cheaper way."""
 
@@ -98,7 +105,7 @@ class _Pointwise(nn.Module):
     dtype: DType = jnp.float32
 
     def outputs(self, x: Features | Modulated, parts: int, gain: Array | None = None) -> list[Array]:
-        if isinstance(x, Modulated) and math.prod(x.x.shape[1:3]) <= self.features:
+        if isinstance(x, Modulated) and _pixels_at_most(x.x, self.features):
             x = x.computed()  # small maps have fewer numbers than a kernel for each image
         plain = x.x if isinstance(x, Modulated) else x
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (plain.shape[-1], self.features))
@@ -109,7 +116,7 @@ class _Pointwise(nn.Module):
         biases = bias[None]
         if isinstance(x, Modulated):
             biases = biases + x.shift[:, 0, 0] @ kernel
-            kernel = jnp.broadcast_to(x.scale[:, 0, 0, :, None] * kernel[None], (len(plain), *kernel.shape))
+            kernel = jnp.broadcast_to(x.scale[:, 0, 0, :, None] * kernel[None], (plain.shape[0], *kernel.shape))
         plain, kernel, biases = (a.astype(self.dtype) for a in (plain, kernel, biases[:, None, None]))
         outputs = [pointwise_conv(plain, part) for part in jnp.split(kernel, parts, axis=-1)]
         return [y + part for y, part in zip(outputs, jnp.split(biases, parts, axis=-1), strict=True)]

@@ -204,7 +204,7 @@ def layer_norm(x: Features, epsilon: float) -> Features:
 
 
 def _layer_norm_forward(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
-    x32 = x.reshape(len(x), -1, x.shape[-1]).astype(jnp.float32)
+    x32 = x.reshape(x.shape[0], -1, x.shape[-1]).astype(jnp.float32)
     mean = jnp.mean(x32, axis=-1, keepdims=True)
     scale = lax.rsqrt(jnp.mean(jnp.square(x32 - mean), axis=-1, keepdims=True) + epsilon)
     mean, scale = _apart((mean, scale))

@@ -1,6 +1,5 @@
 """The mean-reverting diffusion (IR-SDE): schedules, process functions, samplers."""
 
-from sel.diffusion.checks import as_key, check_prediction
 from sel.diffusion.irsde import (
     implicit_step,
     marginal_mean,
@@ -44,8 +43,6 @@ __all__ = [
     "Times",
     "Transition",
     "X0Sampler",
-    "as_key",
-    "check_prediction",
     "implicit_step",
     "make_sampler",
     "make_schedule",

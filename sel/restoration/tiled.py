@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from sel import diffusion
 from sel.diffusion import BLOCK, Sampler, Schedule, Times
+from sel.diffusion.checks import as_key, check_prediction
 from sel.restoration.tiles import MARGIN, MULTIPLE, Tiles, lay_tiles, squares
 from sel.restoration.whole import Images, make_restore
 
@@ -106,7 +107,7 @@ class TiledRestore:
         def predict(x_t: Images, mu: Images, t: Array, params: Any, statistics: Any) -> Images:
             arguments = (x_t, mu, jnp.full(len(mu), t))
             noise_hat = module.apply({"params": params, "statistics": statistics}, *arguments)
-            return diffusion.check_prediction(noise_hat, x_t)
+            return check_prediction(noise_hat, x_t)
 
         def measure(x_t: Images, mu: Images, t: Array, params: Any) -> Any:
             arguments = (x_t, mu, jnp.full(len(mu), t))
@@ -150,7 +151,7 @@ class TiledRestore:
         height, width = mu.shape[:2]
         grid = self._lay(height, width)
         mu = np.pad(mu, grid.margins, mode="symmetric")
-        x0 = self._sample(diffusion.as_key(key), params, mu, grid, report or (lambda done, total: None))
+        x0 = self._sample(as_key(key), params, mu, grid, report or (lambda done, total: None))
         return np.clip(x0[MARGIN : MARGIN + height, MARGIN : MARGIN + width], 0, 1)
 
     def _lay(self, height: int, width: int) -> _Grid:

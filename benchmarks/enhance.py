@@ -10,7 +10,7 @@ Writes OUTPUT/enhance.md. Before anything is timed, the results of both are comp
 if __name__ == "__main__":  # first of all: it may start the program again
     from sel.cli.large_pages import use_large_pages
 
-    use_large_pages("benchmarks.enhance")
+    use_large_pages()
 
 import argparse
 import os

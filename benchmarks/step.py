@@ -15,7 +15,7 @@ the command neither does.
 if __name__ == "__main__":  # first of all: it may start the program again
     from sel.cli.large_pages import use_large_pages
 
-    use_large_pages("benchmarks.step")
+    use_large_pages()
 
 import argparse
 import functools

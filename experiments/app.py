@@ -6,4 +6,4 @@ python -m experiments.app --help
 from sel.cli.dispatch import run_program
 
 if __name__ == "__main__":
-    run_program("app", started_as="experiments.app")
+    run_program("app")

@@ -6,4 +6,4 @@ python -m experiments.convert_torch --help
 from sel.cli.dispatch import run_program
 
 if __name__ == "__main__":
-    run_program("convert", started_as="experiments.convert_torch")
+    run_program("convert")

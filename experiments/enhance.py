@@ -6,4 +6,4 @@ python -m experiments.enhance --help
 from sel.cli.dispatch import run_program
 
 if __name__ == "__main__":
-    run_program("enhance", started_as="experiments.enhance")
+    run_program("enhance")

@@ -6,4 +6,4 @@ python -m experiments.evaluate --help
 from sel.cli.dispatch import run_program
 
 if __name__ == "__main__":
-    run_program("evaluate", started_as="experiments.evaluate")
+    run_program("evaluate")

@@ -6,4 +6,4 @@ python -m experiments.export --help
 from sel.cli.dispatch import run_program
 
 if __name__ == "__main__":
-    run_program("export", started_as="experiments.export")
+    run_program("export")

@@ -42,6 +42,7 @@ from experiments.sweeps.trials import (
 )
 from sel.cli.console import console, require, run
 from sel.errors import UserError
+from sel.extras import MissingExtraError, needs
 from sel.files import make_folder, write_json
 
 _SWEEP = flags.DEFINE_string("sweep", "", "Sweep file, FILE or FILE:VARIANT.")
@@ -196,10 +197,8 @@ def launch(trials: Sequence[Trial], todo: Sequence[Trial], report: Report, workd
         common: dict[str, Any] = {"retries": _RETRIES.value, "parallel": _PARALLEL.value, "cluster": _CLUSTER.value}
         launch_slurm(todo, report, folder=workdir / "slurm", **common, **options)
     else:
-        try:
+        with needs("ray"):
             from experiments.sweeps.launch_ray import launch_ray
-        except ImportError:
-            raise UserError("--launcher=ray needs Ray Tune: pip install -e .[ray]") from None
         resources = {"CPU": float(_CPUS.value), _KIND.value: float(_ACCELERATORS.value)}
         longest = max(trial.num_steps for trial in trials)
         early = _EARLY.value and any(trial.validates for trial in trials)
@@ -241,8 +240,8 @@ def conclude(trials: Sequence[Trial], workdir: Path) -> None:
     try:
         write_plot(workdir / "results.png", rows, keys)
         written.append("results.png")
-    except ImportError:
-        console.print("No plot: that needs matplotlib, pip install -e .[plot]")
+    except MissingExtraError as error:
+        console.print(f"no plot was drawn: {error}")
     console.print(f"{', '.join(written)} are in {workdir}; enhance with --checkpoint={best.folder}")
 
 

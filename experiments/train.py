@@ -15,7 +15,7 @@ experiments.summary --keys`, or docs/configuration.md.
 if __name__ == "__main__":  # first of all: it may start the program again
     from sel.cli.large_pages import use_large_pages
 
-    use_large_pages("experiments.train")
+    use_large_pages()
 
 import functools
 import os

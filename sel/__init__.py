@@ -31,7 +31,19 @@ __all__ = [
     "spatial_entropy_loss",
 ]
 
-_ROOMS = ["camera", "data", "diffusion", "entropy", "errors", "files", "images", "interop", "metrics", "models"]
+_ROOMS = [
+    "camera",
+    "data",
+    "diffusion",
+    "entropy",
+    "errors",
+    "extras",
+    "files",
+    "images",
+    "interop",
+    "metrics",
+    "models",
+]
 _ROOMS += ["objective", "restoration", "restorer", "scoring", "training", "types"]
 
 

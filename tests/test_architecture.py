@@ -20,7 +20,7 @@ PROGRAMS = sorted([*(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks")
 # Rooms import only from rooms of lower ranks, and from no other room of their own.
 ORDER = (
     ("errors", "types"),
-    ("choices", "files"),
+    ("choices", "extras", "files"),
     ("entropy", "diffusion", "models", "metrics", "images", "camera"),
     ("interop",),
     ("objective", "restoration"),
@@ -129,7 +129,7 @@ def test_functions_are_short(path):
 
 def test_import_is_light():
     """No flags, no disk formats, no TensorFlow: `import sel` costs jax and nothing else."""
-    heavy = ["absl", "flax", "grain", "ml_collections", "optax", "orbax", "PIL", "skimage", "tensorflow", "torch"]
+    heavy = ["absl", "flax", "grain", "ml_collections", "optax", "orbax", "PIL", "rich", "skimage", "torch"]
     script = f"import sel, sys, json; print(json.dumps([name for name in {heavy} if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []

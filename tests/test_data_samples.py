@@ -96,5 +96,5 @@ def test_a_scikit_image_without_the_photographs(monkeypatch):
     with pytest.raises(UserError, match=r"nowhere\.png: this version of scikit-image lacks the photograph"):
         sample_pairs(darkenings=1)
     monkeypatch.setattr(samples.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match="pip install scikit-image"):
+    with pytest.raises(UserError, match="scikit-image, which is not installed: pip install"):
         sample_pairs(darkenings=1)

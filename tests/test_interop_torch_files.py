@@ -28,9 +28,9 @@ def torch():
 
 def test_missing_pytorch_is_asked_for_by_name(monkeypatch, tmp_path, weights):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match=r"optional package torch \(pip install torch\)"):
+    with pytest.raises(UserError, match=r"torch is not installed: pip install .*\[torch\]'"):
         load_torch_checkpoint(tmp_path / "weights.pth")
-    with pytest.raises(UserError, match=r"optional package torch \(pip install torch\)"):
+    with pytest.raises(UserError, match=r"torch is not installed: pip install .*\[torch\]'"):
         save_torch_checkpoint(tmp_path / "weights.pth", *network_from_torch(weights))
 
 

@@ -15,7 +15,7 @@ import os, sys
 from pathlib import Path
 from sel.cli.large_pages import use_large_pages
 print("begun", flush=True)
-use_large_pages("program", *map(Path, os.environ.get("KERNEL", "").split()))
+use_large_pages(*map(Path, os.environ.get("KERNEL", "").split()))
 pages = bytearray(b"x") * 2**26
 large = sum(int(line.split()[1]) for line in open("/proc/self/smaps") if line.startswith("AnonHugePages"))
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES", "unset"), large // 1024, sys.argv[1:], sys.stdin.read(), sep="|")
@@ -104,19 +104,19 @@ def test_memory_comes_in_large_pages(tmp_path):
 @pytest.mark.parametrize("name", ["experiments.train", "benchmarks.step", "benchmarks.enhance"])
 def test_programs_that_compute_ask_before_jax_is_imported(name):
     source = (ROOT / f"{name.replace('.', '/')}.py").read_text()
-    call = f'use_large_pages("{name}")'
+    call = "use_large_pages()"
     assert call in source
     assert source.index(call) < source.index("import jax")
 
 
 @pytest.mark.parametrize("name", ["evaluate", "enhance", "app"])
 def test_commands_ask_before_jax_is_imported(name):
-    assert f'run_program("{name}", started_as="experiments.{name}")' in (ROOT / f"experiments/{name}.py").read_text()
+    assert f'run_program("{name}")' in (ROOT / f"experiments/{name}.py").read_text()
     script = f"""
 import sys
 from sel.cli import dispatch
-dispatch.use_large_pages = lambda started_as: sys.exit(f"{{started_as}} {{'jax' in sys.modules}}")
-dispatch.run_program({name!r}, started_as="here")
+dispatch.use_large_pages = lambda: sys.exit(f"asked {{'jax' in sys.modules}}")
+dispatch.run_program({name!r})
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert done.stderr.strip() == "here False"
+    assert done.stderr.strip() == "asked False"

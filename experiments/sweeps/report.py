@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from experiments.sweeps.trials import FINAL, Trial, read_outcome, read_scores, swept_keys
+from sel.extras import needs
 from sel.files import write_text, write_whole
 
 Row = dict[str, Any]
@@ -65,12 +66,13 @@ def write_plot(path: Path, rows: Sequence[Row], keys: Sequence[str]) -> None:
     """PSNR over each swept key, a dot for each trial and a line through the means; over both of two in one panel.
 
     Raises:
-      ImportError: if matplotlib is not installed.
+      MissingExtraError: matplotlib is not installed.
     """
-    import matplotlib
+    with needs("plot"):
+        import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
 
     scored = [row for row in rows if row[FINAL] is not None and math.isfinite(row[FINAL])]
     # Several seeds of one setting are repetitions, not a question.

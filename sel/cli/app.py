@@ -21,6 +21,7 @@ from absl import flags
 from sel.cli.console import console, require, run
 from sel.cli.visits import Model, Visits
 from sel.errors import UserError
+from sel.extras import needs
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to serve; 0.0.0.0 is everybody who reaches this machine.")
@@ -52,10 +53,8 @@ def main() -> None:
 
 def serve(model: Model, visits: Visits, max_pixels: float) -> Any:
     """Start the server, and say where it is."""
-    try:
+    with needs("app"):
         from sel.cli.page import CSS, THEME, build_page
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; pip install -e '.[app]'") from None
     name = Path(_CHECKPOINT.value).resolve().name
     page = build_page(model, visits, name=name, max_pixels=max_pixels, max_waiting=_MAX_WAITING.value)
     try:

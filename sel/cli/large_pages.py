@@ -11,8 +11,8 @@ _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _MARK = "large_pages"
 
 
-def use_large_pages(program: str, kernel: Path = _KERNEL) -> None:
-    """Start `python -m PROGRAM` again, once, with a C library that asks the kernel for large pages.
+def use_large_pages(kernel: Path = _KERNEL) -> None:
+    """Start this program again, once, with a C library that asks the kernel for large pages.
 
     XLA on CPU takes the memory of a step anew each time, and the kernel prepares it page by page: with large ones a
     training step took a tenth to two fifths less time, depending on the machine (docs/benchmarks/step.md). glibc reads
@@ -21,13 +21,12 @@ def use_large_pages(program: str, kernel: Path = _KERNEL) -> None:
 
     Nothing happens where glibc is older than 2.35 or the kernel gives large pages to all or to nobody, where
     GLIBC_TUNABLES says anything of them (`GLIBC_TUNABLES=glibc.malloc.hugetlb=0` forbids them), and in a program that
-    a debugger, a profiler or anything else has started than `python -m`.
+    was started through a debugger, a profiler or anything else than `python -m` or the installed command.
 
     Args:
-        program: Name of the module that runs as `__main__`.
         kernel: Where Linux tells who gets large pages; "madvise", Debian's and Ubuntu's choice, are those who ask.
     """
-    tunables, command = os.environ.get("GLIBC_TUNABLES", ""), ["-m", program, *sys.argv[1:]]
+    tunables, command = os.environ.get("GLIBC_TUNABLES", ""), _command()
     options, ending = sys.orig_argv[1 : -len(command)], sys.orig_argv[-len(command) :]
     if _TUNABLE in tunables or _MARK in sys._xoptions or ending != command:
         return
@@ -39,6 +38,13 @@ def use_large_pages(program: str, kernel: Path = _KERNEL) -> None:
             os.execve(sys.executable, [sys.executable, *options, f"-X{_MARK}", *command], environment)
     except OSError:  # it is slower, nothing else
         return
+
+
+def _command() -> list[str]:
+    """What Python was told to run, if it was told this program: `-m NAME` or a script, and the arguments."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
+    return [*program, *sys.argv[1:]]
 
 
 def _library_can_ask() -> bool:

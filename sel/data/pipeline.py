@@ -6,17 +6,22 @@ Each is a function of (seed, step) alone, so that a run resumes anywhere exactly
 import functools
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-import grain
 import numpy as np
 
 from sel.data.augment import cut, draw_crops, smallest_side
 from sel.data.pairs import Pair
 from sel.errors import UserError
+from sel.extras import needs
 from sel.images.storage import OnProblem, refuse
 
 # Images as UInt8[b s s 3], and the numbers of their pairs.
 Batch = dict[str, np.ndarray]
+# `grain.MapDataset[Batch]` and `grain.DatasetIterator[Batch]`. Grain is imported where it is used: whoever enhances
+# photographs has no need of it.
+Dataset = Any
+Batches = Any
 
 
 def training_dataset(
@@ -28,7 +33,7 @@ def training_dataset(
     resize_chance: float = 0.0,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.MapDataset[Batch]:
+) -> Dataset:
     """Build the endless dataset of training batches, addressed by step.
 
     Every epoch takes each pair once, in a new order; each gives a random square, turned by right angles and mirrored,
@@ -52,6 +57,9 @@ def training_dataset(
       UserError: if an image is smaller than the crop (times 1.25 with resizing).
       ValueError: if an argument is out of range.
     """
+    with needs("train"):
+        import grain
+
     _check_arguments(batch_size, crop_size, seed, resize_chance, process_index, process_count)
     if not pairs:
         raise ValueError("pairs is empty: there is nothing to train on")
@@ -110,9 +118,7 @@ def large_enough(
     return tuple(pair for pair in pairs if min(pair.x0.shape[:2]) >= least)
 
 
-def batches(
-    dataset: grain.MapDataset[Batch], start_step: int = 0, *, prefetch: int = 4, threads: int = 2
-) -> grain.DatasetIterator[Batch]:
+def batches(dataset: Dataset, start_step: int = 0, *, prefetch: int = 4, threads: int = 2) -> Batches:
     """Iterate over batches from `start_step` on, in order, prepared ahead by threads.
 
     Args:
@@ -127,6 +133,9 @@ def batches(
     Raises:
       ValueError: if an argument is out of range.
     """
+    with needs("train"):
+        import grain
+
     if start_step < 0 or prefetch < 0:
         raise ValueError(f"start_step and prefetch must be at least 0, found {start_step} and {prefetch}")
     if threads < 1:

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from sel.camera.lowlight import darken
 from sel.data.pairs import Pair
 from sel.errors import UserError
+from sel.extras import install
 from sel.images.reading import RGB, read_image
 
 TRAINING = ("astronaut.png", "motorcycle_left.png", "rocket.jpg")
@@ -88,9 +89,7 @@ def _photograph(file: str) -> RGB:
     """Read a photograph of the installed scikit-image without importing it, which would be slow and might download."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise UserError(
-            "the sample photographs come with scikit-image: install it, for example pip install scikit-image"
-        )
+        raise UserError(f"the sample photographs come with scikit-image, which is not installed: {install('train')}")
     path = Path(spec.origin).parent / "data" / file
     if not path.is_file():
         raise UserError(f"{path}: this version of scikit-image lacks the photograph; versions 0.25 and 0.26 have it")

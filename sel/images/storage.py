@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sel.errors import UserError
+from sel.extras import needs
 from sel.images.formats import SUFFIXES
 from sel.images.limits import MAX_MEMBER_BYTES
 
@@ -247,7 +248,8 @@ def _open_zip(archive: Path, state: int, process: int) -> zipfile.ZipFile:
 
 @functools.lru_cache(maxsize=8)
 def _open_records(folder: Path, split: str, state: int, process: int) -> Any:
-    import tensorflow_datasets as tfds
+    with needs("train"):
+        import tensorflow_datasets as tfds
 
     skip = {side: tfds.decode.SkipDecoding() for side in ("low", "high")}
     return tfds.builder_from_directory(folder).as_data_source(split, decoders=skip)

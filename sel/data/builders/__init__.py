@@ -6,8 +6,11 @@
 Importing this package imports TFDS, so that nothing else here does. `sel.data.find_dataset` reads what they wrote.
 """
 
-from sel.data.builders.paired import PairedBuilder
-from sel.data.builders.sets import LolV1, LolV2Real, LolV2Synthetic, Lsrw, Ntire2024LowLight, Sice
+from sel.extras import needs
+
+with needs("train"):
+    from sel.data.builders.paired import PairedBuilder
+    from sel.data.builders.sets import LolV1, LolV2Real, LolV2Synthetic, Lsrw, Ntire2024LowLight, Sice
 
 BUILDERS = {builder.name: builder for builder in (LolV1, LolV2Real, LolV2Synthetic, Lsrw, Ntire2024LowLight, Sice)}
 

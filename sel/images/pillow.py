@@ -18,6 +18,7 @@ from PIL import (
 )
 
 from sel.errors import UserError
+from sel.extras import install
 from sel.images.jpeg import completed
 from sel.images.limits import MAX_MEMBER_BYTES
 from sel.images.metadata import exif_of, orientation_of
@@ -94,7 +95,7 @@ def _heif(name: object, file: File) -> Image.Image:
         from pillow_heif import HeifImageFile
     except ImportError:
         raise UserError(
-            f"{name}: reading HEIC needs the package pillow-heif: pip install pillow-heif, or save it as JPEG"
+            f"{name}: reading HEIC needs the package pillow-heif: {install('heif')}, or save it as JPEG"
         ) from None
     return HeifImageFile(file)
 

@@ -140,7 +140,7 @@ def with_levels(count):
         ({"intro.weight": np.zeros((8, 6, 3, 3))}, "fit a ConditionalNAFNet: [0-9]+ missing: ending"),
         (
             {"intro.weight": np.zeros((5, 6)), "ending.weight": np.zeros(3)},
-            "dim must be an even number of at least 4",
+            "fit no ConditionalNAFNet: width must be an even number, found 5",
         ),
         (published_weights("nafnet") | {"encoders.9.0.beta": np.zeros(3)}, "1 unexpected: encoders.9.0.beta"),
         ({k: v for k, v in published_weights("nafnet").items() if "downs" not in k}, "unexpected: encoders"),

@@ -103,7 +103,8 @@ def network_to_torch(network: Network, params: Params) -> dict[str, np.ndarray]:
 
 def _nafnet(tensors: Tensors) -> ConditionalNAFNet:
     levels = range(_depth(tensors))
-    return ConditionalNAFNet(
+    return _made(
+        ConditionalNAFNet,
         width=_size(tensors, ("intro.bias", 0), ("intro.weight", 0), ("ending.weight", 1)),
         encoder_blocks=tuple(len(_numbers(tensors, f"encoders.{level}")) for level in levels),
         middle_blocks=len(_numbers(tensors, "middle_blks")),
@@ -113,7 +114,15 @@ def _nafnet(tensors: Tensors) -> ConditionalNAFNet:
 
 def _unet(tensors: Tensors) -> ConditionalUNet:
     width = _size(tensors, ("init_conv.weight", 0), ("final_conv.weight", 1), ("time_mlp.1.weight", 1))
-    return ConditionalUNet(width=width, depth=_depth(tensors))
+    return _made(ConditionalUNet, width=width, depth=_depth(tensors))
+
+
+def _made(kind: type[Any], **fields: Any) -> Any:
+    """The network of these fields, unless it refuses them."""
+    try:
+        return kind(**fields)
+    except ValueError as error:
+        raise UserError(f"these weights fit no {kind.__name__}: {error}") from error
 
 
 def _entries(network: Network) -> list[Entry]:

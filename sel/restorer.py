@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ class Restorer:
     @classmethod
     def from_checkpoint(
         cls,
-        path: str,
+        path: str | os.PathLike[str],
         *,
         seed: int = 0,
         method: str | None = None,

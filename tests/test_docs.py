@@ -3,11 +3,13 @@
 import doctest
 import importlib
 import inspect
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+import sel
 from docs import api
 from experiments.run.reference import reference
 
@@ -44,3 +46,16 @@ def test_the_example_of_each_public_function_runs(module):
         assert test.examples or inspect.isclass(value), f"{module}.{name} has no Examples"
         runner.run(test)
     assert runner.summarize().failed == 0
+
+
+@pytest.mark.usefixtures("compile_little")
+def test_the_cells_of_the_tour_run_in_order():
+    """Without a kernel: its cells are plain Python, and what they define is there for the next."""
+    notebook, names = json.loads((ROOT / "docs/tour.ipynb").read_text()), {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"docs/tour.ipynb, {cell['id']}", "exec"), names)
+    psnr, as_array, pair = sel.metrics.psnr, names["as_array"], names["pair"]
+    before, after = (psnr(as_array(image), as_array(pair.x0)) for image in (pair.mu, names["enhanced"]))
+    assert after > before + 5
+    assert all(abs(names["params"][name] - true) < 0.3 for name, true in (("gain", 2.5), ("offset", -0.05)))

@@ -39,7 +39,7 @@ def latest_step(workdir: Path) -> int:
     return max(steps_in(workdir / FOLDER), default=0)
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | os.PathLike[str]) -> Path:
     """The newest checkpoint of a run's folder, or else `path` itself.
 
     Raises:

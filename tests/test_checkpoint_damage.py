@@ -11,7 +11,7 @@ from tiny_runs import PAIRS, assert_same, configured, contents, run
 
 from sel.digests import SUMS, check_digests, write_digests
 from sel.errors import DamagedError, UserError
-from sel.training import find_checkpoint, read_config, read_params, train
+from sel.training import Hooks, find_checkpoint, read_config, read_params, train
 from sel.training.checkpoint import check
 
 pytestmark = pytest.mark.usefixtures("compile_little")
@@ -55,7 +55,7 @@ def test_training_goes_back_from_a_flipped_bit(whole, copied, place):
     path = next(path.iterdir()) if path.is_dir() else path
     flip(path, 4 * path.stat().st_size)
     told = []
-    assert_same(train(configured(), copied, PAIRS, lambda *_: None, tell=told.append), whole[1])
+    assert_same(train(configured(), copied, PAIRS, hooks=Hooks(on_message=told.append)), whole[1])
     assert told == ["the checkpoint of step 6 is damaged and now called 6.damaged; going on from 4"]
 
 

@@ -21,9 +21,10 @@ def test_the_page_of_keys_is_up_to_date():
     assert (ROOT / "docs/configuration.md").read_text() == reference()
 
 
-def test_the_example_of_the_loss_page_runs():
-    result = doctest.testfile(str(ROOT / "docs/loss.md"), module_relative=False)
-    assert result.attempted > 5
+@pytest.mark.parametrize("page", ["loss.md", "lowlight.md"])
+def test_the_example_of_a_page_runs(page):
+    result = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
+    assert result.attempted > 4
     assert result.failed == 0
 
 

@@ -130,7 +130,7 @@ class Pairs(Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """The camera that darkens photographs; see `sel.data.sample_camera`."""
+    """The camera that darkens photographs; see `sel.camera.sample_camera`."""
 
     exposure: tuple[float, float] = setting(
         (0.01, 0.15), above=0, at_most=1, doc="least and greatest fraction of light, log-uniform"

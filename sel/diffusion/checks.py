@@ -13,7 +13,7 @@ def as_key(key: Any) -> PRNGKeyArray:
     """A random key of today's kind, from one of `jax.random.key` or, as numbers, of `jax.random.PRNGKey`.
 
     Raises:
-        ValueError: It is neither.
+      ValueError: if it is neither.
     """
     dtype = getattr(key, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and key.shape == ():
@@ -28,7 +28,7 @@ def as_count(name: str, value: Any, most: int | None = None, *, why: str = "") -
     """A whole number from 1 to `most`.
 
     Raises:
-        ValueError: It is none.
+      ValueError: if it is none.
     """
     try:
         number = operator.index(value) if not isinstance(value, (bool, np.bool_)) else 0
@@ -44,7 +44,7 @@ def check_images(**images: Any) -> None:
     """See that they are floating-point images of one shape, `[b, h, w, c]`.
 
     Raises:
-        ValueError: They are not: names the argument.
+      ValueError: if they are not: names the argument.
     """
     first = next(iter(images))
     for name, image in images.items():
@@ -64,7 +64,7 @@ def check_time(name: str, t: Any, low: int, high: Any) -> None:
     """See that times are whole numbers in low..high; what is traced has no values to look at.
 
     Raises:
-        ValueError: They are not.
+      ValueError: if they are not.
     """
     if not jnp.issubdtype(jnp.result_type(t), jnp.integer):
         raise ValueError(f"{name} must be whole numbers, found {t!r}")
@@ -79,7 +79,7 @@ def check_prediction(noise_hat: Any, x_t: Array) -> Array:
     """The predicted noise, if it has the shape of the states: another one would be broadcast without a word.
 
     Raises:
-        ValueError: It has not.
+      ValueError: if it has not.
     """
     shape = getattr(noise_hat, "shape", None)
     if shape != x_t.shape:

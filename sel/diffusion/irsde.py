@@ -34,13 +34,13 @@ def marginal_mean(schedule: Schedule, x0: Images, mu: Images, t: Time) -> Images
         m_t = mu + (x0 - mu) exp(-Theta_t dt)
 
     Args:
-        schedule: The noise schedule.
-        x0: Clean images.
-        mu: Degraded images.
-        t: Time steps, 0..T here.
+      schedule: the noise schedule.
+      x0: clean images.
+      mu: degraded images.
+      t: time steps, 0..T here.
 
     Returns:
-        The means, in image units.
+      The means, in image units.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -59,14 +59,14 @@ def marginal_sample(schedule: Schedule, x0: Images, mu: Images, noise: Images, t
         x_t = m_t + sigma_bar_t noise
 
     Args:
-        schedule: The noise schedule.
-        x0: Clean images.
-        mu: Degraded images.
-        noise: Standard normal draws.
-        t: Time steps, 0..T here.
+      schedule: the noise schedule.
+      x0: clean images.
+      mu: degraded images.
+      noise: standard normal draws.
+      t: time steps, 0..T here.
 
     Returns:
-        Noisy states, in image units.
+      Noisy states, in image units.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -86,12 +86,12 @@ def score_from_noise(schedule: Schedule, noise_hat: Images, t: Time) -> Images:
         score = -noise_hat / sigma_bar_t
 
     Args:
-        schedule: The noise schedule.
-        noise_hat: Predicted noise, in standard deviations.
-        t: Time steps.
+      schedule: the noise schedule.
+      noise_hat: predicted noise, in standard deviations.
+      t: time steps.
 
     Returns:
-        The score, per image unit.
+      The score, per image unit.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -115,15 +115,15 @@ def reverse_sde_mean(
     Even with the true noise this differs from `posterior_mean`, by the error of the Euler step.
 
     Args:
-        schedule: The noise schedule.
-        x_t: Noisy states.
-        mu: Degraded images.
-        noise_hat: Predicted noise, in standard deviations.
-        t: Time steps.
-        s: Earlier time steps.
+      schedule: the noise schedule.
+      x_t: noisy states.
+      mu: degraded images.
+      noise_hat: predicted noise, in standard deviations.
+      t: time steps.
+      s: earlier time steps.
 
     Returns:
-        Means of x_s, in image units.
+      Means of x_s, in image units.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -145,15 +145,15 @@ def reverse_ode_mean(
         x_t - (Theta_t - Theta_s) dt ((mu - x_t) - sigma_max^2 score)
 
     Args:
-        schedule: The noise schedule.
-        x_t: Noisy states.
-        mu: Degraded images.
-        noise_hat: Predicted noise, in standard deviations.
-        t: Time steps.
-        s: Earlier time steps.
+      schedule: the noise schedule.
+      x_t: noisy states.
+      mu: degraded images.
+      noise_hat: predicted noise, in standard deviations.
+      t: time steps.
+      s: earlier time steps.
 
     Returns:
-        x_s, in image units.
+      x_s, in image units.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -177,15 +177,15 @@ def posterior_mean(
     At s = 0 it is x0.
 
     Args:
-        schedule: The noise schedule.
-        x_t: Noisy states.
-        x0: Clean images.
-        mu: Degraded images.
-        t: Time steps.
-        s: Earlier time steps.
+      schedule: the noise schedule.
+      x_t: noisy states.
+      x0: clean images.
+      mu: degraded images.
+      t: time steps.
+      s: earlier time steps.
 
     Returns:
-        Means of x_s, in image units.
+      Means of x_s, in image units.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -208,12 +208,12 @@ def posterior_std(schedule: Schedule, t: Time, *, s: Time | None = None) -> PerT
         sigma_max sqrt((1 - A^2) (1 - C^2) / (1 - B^2))
 
     Args:
-        schedule: The noise schedule.
-        t: Time steps.
-        s: Earlier time steps.
+      schedule: the noise schedule.
+      t: time steps.
+      s: earlier time steps.
 
     Returns:
-        The standard deviations, in image units; 0 at s = 0. The published code keeps 1e-11 there.
+      The standard deviations, in image units; 0 at s = 0. The published code keeps 1e-11 there.
 
     Examples:
       >>> from sel.diffusion import make_schedule, posterior_std
@@ -234,15 +234,15 @@ def implicit_step(schedule: Schedule, x_t: Images, x0: Images, mu: Images, t: Ti
     It solves the probability-flow ODE exactly where x0 does not change between s and t. At s = 0 it is x0.
 
     Args:
-        schedule: The noise schedule.
-        x_t: Noisy states.
-        x0: Clean images.
-        mu: Degraded images.
-        t: Time steps.
-        s: Earlier time steps.
+      schedule: the noise schedule.
+      x_t: noisy states.
+      x0: clean images.
+      mu: degraded images.
+      t: time steps.
+      s: earlier time steps.
 
     Returns:
-        x_s, in image units.
+      x_s, in image units.
 
     Source: Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, for this process.
 
@@ -267,14 +267,14 @@ def x0_from_noise(schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images
     An error in the noise grows by exp(Theta_t dt), which is 1/eps (200 by default) at t = T.
 
     Args:
-        schedule: The noise schedule.
-        x_t: Noisy states.
-        mu: Degraded images.
-        noise_hat: Predicted noise, in standard deviations.
-        t: Time steps.
+      schedule: the noise schedule.
+      x_t: noisy states.
+      mu: degraded images.
+      noise_hat: predicted noise, in standard deviations.
+      t: time steps.
 
     Returns:
-        Clean estimates, in image units.
+      Clean estimates, in image units.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -295,12 +295,12 @@ def start_state(schedule: Schedule, mu: Images, noise: Images) -> Images:
         x_T = mu + sigma_max noise
 
     Args:
-        schedule: The noise schedule.
-        mu: Degraded images.
-        noise: Standard normal draws.
+      schedule: the noise schedule.
+      mu: degraded images.
+      noise: standard normal draws.
 
     Returns:
-        Start states, in image units.
+      Start states, in image units.
 
     Examples:
       >>> import jax.numpy as jnp

@@ -18,13 +18,13 @@ def noise_field(
     Parts of a large image are so drawn without the rest of it.
 
     Args:
-        key: Random key.
-        shape: `(b, h, w, c)`.
-        first_block: The first pixel of the draws is that in row `first_block[0] * BLOCK` and column
-            `first_block[1] * BLOCK` of the image.
+      key: random key.
+      shape: `(b, h, w, c)`.
+      first_block: the first pixel of the draws is that in row `first_block[0] * BLOCK` and column
+        `first_block[1] * BLOCK` of the image.
 
     Returns:
-        The draws, float32.
+      The draws, float32.
 
     Examples:
       >>> import jax

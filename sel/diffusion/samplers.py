@@ -21,9 +21,9 @@ class Times(NamedTuple):
     """When one step takes place, or one row for each step.
 
     Attributes:
-        t: Where the step begins, 1..T.
-        s: Where it ends, 0..t - 1.
-        before: Where the step before it began; t itself at the first step.
+      t: where the step begins, 1..T.
+      s: where it ends, 0..t - 1.
+      before: where the step before it began; t itself at the first step.
     """
 
     t: Int[Array, "*n"]
@@ -35,9 +35,9 @@ class Transition(NamedTuple):
     """What a step leads to: x_s = mean + spread z, with standard normal z.
 
     Attributes:
-        mean: The mean of x_s, in image units.
-        spread: What the draw is multiplied by, in image units; None: there is no draw.
-        state: What the sampler remembers for its next step.
+      mean: the mean of x_s, in image units.
+      spread: what the draw is multiplied by, in image units; None: there is no draw.
+      state: what the sampler remembers for its next step.
     """
 
     mean: Images
@@ -53,7 +53,7 @@ class Sampler(abc.ABC):
     step of a large image part by part. To add one, derive from this class and enter it in `SAMPLERS`.
 
     Attributes:
-        few_steps: Number of steps that is enough, whatever T is; None: all T are needed.
+      few_steps: number of steps that is enough, whatever T is; None: all T are needed.
     """
 
     few_steps: ClassVar[int | None] = 16
@@ -69,15 +69,15 @@ class Sampler(abc.ABC):
         """Take one step.
 
         Args:
-            schedule: The noise schedule.
-            x_t: States at `times.t`.
-            mu: Degraded images.
-            noise_hat: The noise that the network predicts for them, in standard deviations.
-            state: What the step before returned, or `start`.
-            times: When the step takes place.
+          schedule: the noise schedule.
+          x_t: states at `times.t`.
+          mu: degraded images.
+          noise_hat: the noise that the network predicts for them, in standard deviations.
+          state: what the step before returned, or `start`.
+          times: when the step takes place.
 
         Returns:
-            The law of x_s, and the state for the next step.
+          The law of x_s, and the state for the next step.
         """
 
 
@@ -86,10 +86,10 @@ class X0Sampler(Sampler):
     """A sampler that first estimates the clean image, and can hence clip it.
 
     Attributes:
-        clip_x0: `(low, high)`, in image units: the range to which the estimate is clipped; None: it is not.
+      clip_x0: `(low, high)`, in image units: the range to which the estimate is clipped; None: it is not.
 
     Raises:
-        ValueError: `clip_x0` is not two numbers with low < high.
+      ValueError: if `clip_x0` is not two numbers with low < high.
 
     `clip_x0` departs from the published code: an error of the predicted noise enters the clean estimate multiplied by
     exp(Theta_t dt), 200 at t = T, so that a little-trained network throws the estimate far out of the range of images,
@@ -224,14 +224,14 @@ def make_sampler(sampler: str | Sampler, **options: Any) -> Sampler:
     """The sampler of a name in `SAMPLERS`; a sampler is returned as it is.
 
     Args:
-        sampler: The name, or a sampler, which takes no options here.
-        **options: Fields of the sampler.
+      sampler: the name, or a sampler, which takes no options here.
+      **options: fields of the sampler.
 
     Returns:
-        The sampler.
+      The sampler.
 
     Raises:
-        ValueError: There is no such sampler, it has no such option, or the option has no such value.
+      ValueError: if there is no such sampler, it has no such option, or the option has no such value.
 
     Examples:
       >>> from sel.diffusion import make_sampler
@@ -255,7 +255,7 @@ def as_range(name: str, value: Any) -> tuple[float, float]:
     """Two numbers with low < high.
 
     Raises:
-        ValueError: They are not.
+      ValueError: if they are not.
     """
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(end, numbers.Real) for end in value):
         low, high = map(float, value)

@@ -27,14 +27,14 @@ def sampling_times(schedule: Schedule, *, num_steps: SupportsIndex | None = None
     rounded to times of which no two are equal.
 
     Args:
-        schedule: The noise schedule.
-        num_steps: From 1 to T, which is the default.
+      schedule: the noise schedule.
+      num_steps: from 1 to T, which is the default.
 
     Returns:
-        One row for each step, in the order of the steps.
+      One row for each step, in the order of the steps.
 
     Raises:
-        ValueError: `num_steps` is out of range.
+      ValueError: if `num_steps` is out of range.
 
     Examples:
       >>> from sel.diffusion import make_schedule, sampling_times
@@ -74,25 +74,25 @@ def sample(
     """Run the reverse process from noise around `mu` down to a clean image, as one `lax.scan` over its steps t -> s.
 
     Args:
-        key: Random key, of `jax.random.key` or `jax.random.PRNGKey`; the start state uses `fold_in(key, 0)`, the step
-            from t uses `fold_in(key, t)`, and each pixel its place: see `noise_field`.
-        noise_fn: Predicts the noise of a state, `noise_fn(x_t, mu, t)` with `t` of shape `[b]`.
-        mu: Degraded images, in [0, 1].
-        schedule: The noise schedule the predictor was trained with.
-        sampler: How to take a step, such as `Posterior(clip_x0=(0, 1))`; or the name of one in `SAMPLERS`, for its
-            defaults. The published choice is "posterior".
-        num_steps: How many steps, 1 to T, which is the default; evenly spaced in Theta.
-        draws: `[num_steps + 1, b, h, w, c]` standard normal draws used instead of `key`: the start state, then one per
-            step.
-        return_trajectory: Also return every state.
+      key: random key, of `jax.random.key` or `jax.random.PRNGKey`; the start state uses `fold_in(key, 0)`, the step
+        from t uses `fold_in(key, t)`, and each pixel its place: see `noise_field`.
+      noise_fn: predicts the noise of a state, `noise_fn(x_t, mu, t)` with `t` of shape `[b]`.
+      mu: degraded images, in [0, 1].
+      schedule: the noise schedule the predictor was trained with.
+      sampler: how to take a step, such as `Posterior(clip_x0=(0, 1))`; or the name of one in `SAMPLERS`, for its
+        defaults. The published choice is "posterior".
+      num_steps: how many steps, 1 to T, which is the default; evenly spaced in Theta.
+      draws: `[num_steps + 1, b, h, w, c]` standard normal draws used instead of `key`: the start state, then one per
+        step.
+      return_trajectory: also return every state.
 
     Returns:
-        The sample, not clipped; with `return_trajectory`, `(sample, states)`, states `[num_steps + 1, b, h, w, c]`
-        from the start state to the sample.
+      The sample, not clipped; with `return_trajectory`, `(sample, states)`, states `[num_steps + 1, b, h, w, c]`
+      from the start state to the sample.
 
     Raises:
-        ValueError: An unknown sampler, `num_steps` out of range, `draws` or predicted noise of the wrong shape, or `mu`
-            that is not a batch of floating-point images.
+      ValueError: for an unknown sampler, `num_steps` out of range, `draws` or predicted noise of the wrong shape, or
+        a `mu` that is not a batch of floating-point images.
 
     Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023; each
     sampler names its own.

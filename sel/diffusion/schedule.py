@@ -22,13 +22,13 @@ class Schedule:
     """Tables over the steps t = 0..T of dx = theta_t (mu - x) dt + sigma_t dw.
 
     Attributes:
-        theta: Speed of the return to `mu`, `[T + 1]`.
-        theta_cumsum: Theta_t, the sum of theta_1..theta_t, `[T + 1]`; Theta_0 = 0.
-        sigma: Size of the diffusion term, in image units, `[T + 1]`.
-        sigma_bar: Standard deviation of x_t given x0, in image units, `[T + 1]`.
-        dt: Length of a step, such that exp(-Theta_T dt) = eps.
-        num_steps: T, the number of steps. Static.
-        max_sigma: Standard deviation of the noise when the process has come to rest, in image units. Static.
+      theta: speed of the return to `mu`, `[T + 1]`.
+      theta_cumsum: theta_t, the sum of theta_1..theta_t, `[T + 1]`; Theta_0 = 0.
+      sigma: size of the diffusion term, in image units, `[T + 1]`.
+      sigma_bar: standard deviation of x_t given x0, in image units, `[T + 1]`.
+      dt: length of a step, such that exp(-Theta_T dt) = eps.
+      num_steps: T, the number of steps. Static.
+      max_sigma: standard deviation of the noise when the process has come to rest, in image units. Static.
     """
 
     theta: Float[Array, " steps"]
@@ -96,16 +96,16 @@ def make_schedule(
     The tables are computed in float64 and rounded once to float32.
 
     Args:
-        kind: How theta grows with t: "cosine", "linear" or "constant".
-        num_steps: T, at least 1.
-        max_sigma: Noise level at rest, above 0, in image units: images lie in [0, 1], so the published 50 is 50 / 255.
-        eps: What is left of x0 - mu after the last step, exp(-Theta_T dt), in (0, 1).
+      kind: how theta grows with t: "cosine", "linear" or "constant".
+      num_steps: T, at least 1.
+      max_sigma: noise level at rest, above 0, in image units: images lie in [0, 1], so the published 50 is 50 / 255.
+      eps: what is left of x0 - mu after the last step, exp(-Theta_T dt), in (0, 1).
 
     Returns:
-        The schedule, a pytree of float32 arrays of length T + 1; index 0 is the clean image.
+      The schedule, a pytree of float32 arrays of length T + 1; index 0 is the clean image.
 
     Raises:
-        ValueError: An argument lies outside the values above.
+      ValueError: if an argument lies outside the values above.
 
     Source: Luo et al., "Image Restoration with Mean-Reverting Stochastic Differential Equations", ICML 2023. The
     published code gives max_sigma in steps of 1/255 and sums theta in float32; agreement is to about 1e-6.

@@ -33,15 +33,15 @@ def read_photograph(source: str | ImageSource, *, max_megapixels: float = MAX_ME
     become colour.
 
     Args:
-        source: An image file, or an image in an archive or a prepared set.
-        max_megapixels: Largest number of pixels, in millions.
+      source: an image file, or an image in an archive or a prepared set.
+      max_megapixels: largest number of pixels, in millions.
 
     Returns:
-        The photograph, upright.
+      The photograph, upright.
 
     Raises:
-        UserError: The file is missing, empty, damaged, too large, no image, a raw file or of a pixel format without a
-            known white.
+      UserError: if the file is missing, empty, damaged, too large, no image, a raw file or of a pixel format without a
+        known white.
     """
     with quiet():
         return decoded(source, max_megapixels)
@@ -51,14 +51,14 @@ def image_size(source: str | ImageSource, *, max_megapixels: float = MAX_MEGAPIX
     """Read (height, width) of the upright image from the file's header alone.
 
     Args:
-        source: An image file, or an image in an archive or a prepared set.
-        max_megapixels: Largest number of pixels, in millions.
+      source: an image file, or an image in an archive or a prepared set.
+      max_megapixels: largest number of pixels, in millions.
 
     Returns:
-        Height and width in pixels, equal to the shape that `read_image` returns.
+      Height and width in pixels, equal to the shape that `read_image` returns.
 
     Raises:
-        UserError: The file is missing, empty, too large or no image.
+      UserError: if the file is missing, empty, too large or no image.
     """
     with quiet(), opened(source, max_megapixels) as header:
         turned = header.orientation in (5, 6, 7, 8)

@@ -45,14 +45,14 @@ def kind_of(name: object, head: bytes) -> str:
     """Tell the format of a file.
 
     Args:
-        name: The file, for the message; of TIFF its end tells raw files of cameras.
-        head: Its first `HEAD` bytes.
+      name: the file, for the message; of TIFF its end tells raw files of cameras.
+      head: its first `HEAD` bytes.
 
     Returns:
-        One of AVIF, BMP, GIF, HEIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP.
+      One of AVIF, BMP, GIF, HEIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP.
 
     Raises:
-        UserError: It is none of these, or a raw file of a camera.
+      UserError: if it is none of these, or a raw file of a camera.
     """
     kind = next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), "")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":

@@ -26,10 +26,10 @@ def completed(content: bytes) -> bytes | None:
     it, they were not all there. A file of several scans must also have told every coefficient to its last bit.
 
     Args:
-        content: The file.
+      content: the file.
 
     Returns:
-        The file with its end marker; None if it lacks more than that.
+      The file with its end marker; None if it lacks more than that.
     """
     content = content.rstrip(b"\xff")
     if not _all_coefficients(content):

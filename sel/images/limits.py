@@ -23,15 +23,15 @@ def check_size(name: object, width: int, height: int, bytes_per_pixel: int, max_
         width * height <= 10^6 max_megapixels   and   width * height * bytes_per_pixel <= 8 * 10^6 max_megapixels
 
     Args:
-        name: The image, for the message.
-        width: Pixels of a row, as the header claims.
-        height: Rows.
-        bytes_per_pixel: Decoded bytes of all samples and planes at one place of the image.
-        max_megapixels: Largest number of pixels, in millions.
+      name: the image, for the message.
+      width: pixels of a row, as the header claims.
+      height: rows.
+      bytes_per_pixel: decoded bytes of all samples and planes at one place of the image.
+      max_megapixels: largest number of pixels, in millions.
 
     Raises:
-        TooLargeError: It is larger.
-        UserError: It has no pixels.
+      TooLargeError: if it is larger.
+      UserError: if it has no pixels.
     """
     if width < 1 or height < 1:
         raise UserError(f"{name}: damaged image ({width} x {height} pixels)")

@@ -11,13 +11,13 @@ def list_images(folder: str | Path) -> tuple[Path, ...]:
     """List the image files of a folder (not of its subfolders), numbers in names in numerical order (2 before 10).
 
     Args:
-        folder: A folder.
+      folder: a folder.
 
     Returns:
-        Paths with one of `SUFFIXES`, upper or lower case; hidden files are passed over.
+      Paths with one of `SUFFIXES`, upper or lower case; hidden files are passed over.
 
     Raises:
-        UserError: The folder is missing, no folder, unreadable, or holds no image.
+      UserError: if the folder is missing, no folder, unreadable, or holds no image.
     """
     folder = Path(folder)
     if not folder.is_dir():

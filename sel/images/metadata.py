@@ -39,10 +39,10 @@ class Metadata:
     """What is kept.
 
     Attributes:
-        exif: As `PIL.Image.Exif` reads and writes it, without orientation and preview; b"" if there is none.
-        xmp: A packet of XMP, or b"".
-        icc: A colour profile, or b"".
-        dpi: Resolution in pixels per inch, or None.
+      exif: as `PIL.Image.Exif` reads and writes it, without orientation and preview; b"" if there is none.
+      xmp: a packet of XMP, or b"".
+      icc: a colour profile, or b"".
+      dpi: resolution in pixels per inch, or None.
     """
 
     exif: bytes = b""
@@ -78,12 +78,12 @@ def read_metadata(exif: Image.Exif, info: Mapping[Any, Any], shape: tuple[int, .
     """Keep what can be written again; what is damaged is left out.
 
     Args:
-        exif: As Pillow represents it.
-        info: What else Pillow knows: `icc_profile`, `xmp` or `XML:com.adobe.xmp`, `dpi`.
-        shape: (height, width) of the upright pixels, which EXIF repeats.
+      exif: as Pillow represents it.
+      info: what else Pillow knows: `icc_profile`, `xmp` or `XML:com.adobe.xmp`, `dpi`.
+      shape: (height, width) of the upright pixels, which EXIF repeats.
 
     Returns:
-        The metadata.
+      The metadata.
     """
     kept, xmp, icc, dpi = b"", b"", b"", None
     with contextlib.suppress(Exception):

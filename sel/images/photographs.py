@@ -19,10 +19,10 @@ class Photograph:
     A colour profile is kept and not applied, except that of CMYK, which becomes sRGB.
 
     Attributes:
-        color: One channel (grey) or three, 8 or 16 bits, not multiplied by the opacity.
-        alpha: Its opacity, of the same type, or None.
-        metadata: What else its file says.
-        note: What is wrong with the file although its pixels are whole, or "".
+      color: one channel (grey) or three, 8 or 16 bits, not multiplied by the opacity.
+      alpha: its opacity, of the same type, or None.
+      metadata: what else its file says.
+      note: what is wrong with the file although its pixels are whole, or "".
     """
 
     color: Color

@@ -24,9 +24,9 @@ class Pixels:
     """What a decoder gives.
 
     Attributes:
-        color: One channel (grey) or three, 0 to 255 or 65535, not multiplied by the opacity.
-        alpha: Opacity of the same type, or None.
-        note: What is wrong with the file although its pixels are whole, or "".
+      color: one channel (grey) or three, 0 to 255 or 65535, not multiplied by the opacity.
+      alpha: opacity of the same type, or None.
+      note: what is wrong with the file although its pixels are whole, or "".
     """
 
     color: Color
@@ -39,12 +39,12 @@ class Header:
     """What a file says before it is decoded.
 
     Attributes:
-        height: Rows as stored, before the orientation is applied.
-        width: Columns as stored.
-        orientation: As in EXIF, 1 to 8.
-        exif: As Pillow represents it.
-        info: Metadata under Pillow's names: `icc_profile`, `xmp`, `dpi`.
-        decode: Decodes the pixels, as stored; the file is open.
+      height: rows as stored, before the orientation is applied.
+      width: columns as stored.
+      orientation: as in EXIF, 1 to 8.
+      exif: as Pillow represents it.
+      info: metadata under Pillow's names: `icc_profile`, `xmp`, `dpi`.
+      decode: decodes the pixels, as stored; the file is open.
     """
 
     height: int

@@ -41,7 +41,7 @@ def pillow_header(name: object, kind: str, file: File, check_size: CheckSize) ->
     """Read the header and the metadata of an image by Pillow.
 
     Raises:
-        UserError: It is too large, or needs a package that is missing.
+      UserError: if it is too large, or needs a package that is missing.
     """
     if kind == "WEBP":  # its decoder makes room for the picture before it tells the size
         check_size(*_webp_size(file.read(30)), 4)

@@ -33,7 +33,7 @@ def png_header(name: object, file: File, check_size: CheckSize) -> Header:
     """Read the header and the metadata of a PNG.
 
     Raises:
-        UserError: It is damaged or too large.
+      UserError: if it is damaged or too large.
     """
     head = file.read(_HEADER_END)
     if len(head) < _HEADER_END or head[12:16] != b"IHDR":

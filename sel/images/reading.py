@@ -27,14 +27,14 @@ def read_image(source: str | ImageSource, *, max_megapixels: float = MAX_MEGAPIX
     Transparent pixels are composited over black: no picture, no light.
 
     Args:
-        source: An image file, or an image in an archive or a prepared set.
-        max_megapixels: Largest number of pixels, in millions.
+      source: an image file, or an image in an archive or a prepared set.
+      max_megapixels: largest number of pixels, in millions.
 
     Returns:
-        The image, `[h, w, 3]` uint8.
+      The image, `[h, w, 3]` uint8.
 
     Raises:
-        UserError: As `read_photograph`.
+      UserError: as `read_photograph`.
     """
     with quiet():
         return decoded(source, max_megapixels, with_metadata=False).rgb()
@@ -50,16 +50,16 @@ def read_images(
     """Read many images as `read_image` does, decoding on as many threads as there are cores.
 
     Args:
-        sources: Image files, or images in archives and prepared sets.
-        progress: Called on the calling thread as `progress(done, total)` after each image.
-        report: Told of each image that cannot be used; without it the first raises.
-        max_megapixels: Largest number of pixels of an image, in millions.
+      sources: image files, or images in archives and prepared sets.
+      progress: called on the calling thread as `progress(done, total)` after each image.
+      report: told of each image that cannot be used; without it the first raises.
+      max_megapixels: largest number of pixels of an image, in millions.
 
     Returns:
-        The images, in the order of `sources`; None for those that were reported.
+      The images, in the order of `sources`; None for those that were reported.
 
     Raises:
-        UserError: As `read_image`, without `report`.
+      UserError: as `read_image`, without `report`.
     """
     images: list[RGB | None] = []
 

@@ -15,11 +15,11 @@ def reduced(image: UInt8[np.ndarray, "h w 3"], longest_side: int) -> UInt8[np.nd
     """Reduce an image by a Lanczos filter; one that is small enough is returned as it is.
 
     Args:
-        image: 8-bit RGB.
-        longest_side: Pixels of the longer side of the result, at most.
+      image: 8-bit RGB.
+      longest_side: pixels of the longer side of the result, at most.
 
     Returns:
-        The image, of `reduced_size`.
+      The image, of `reduced_size`.
     """
     size = reduced_size(image.shape[0], image.shape[1], longest_side)
     if size == image.shape[:2]:

@@ -56,13 +56,13 @@ def read_bytes(source: ImageSource) -> bytes:
     """Read an encoded image as it is stored.
 
     Args:
-        source: A file, a member of an archive or a record of a prepared set.
+      source: a file, a member of an archive or a record of a prepared set.
 
     Returns:
-        What the file holds.
+      What the file holds.
 
     Raises:
-        UserError: It is missing, empty, encrypted, damaged or can't be read.
+      UserError: if it is missing, empty, encrypted, damaged or can't be read.
     """
     try:
         content = _read(source)
@@ -82,13 +82,13 @@ def fingerprint(source: ImageSource) -> str:
     """Name a source and the state of the file behind it, without reading it: another state, another fingerprint.
 
     Args:
-        source: A file, a member of an archive or a record of a prepared set.
+      source: a file, a member of an archive or a record of a prepared set.
 
     Returns:
-        Absolute place, size and times of the last changes: copying may keep all but the last of these.
+      Absolute place, size and times of the last changes: copying may keep all but the last of these.
 
     Raises:
-        UserError: The file is missing.
+      UserError: if the file is missing.
     """
     if isinstance(source, Record):
         path, place = source.folder / "dataset_info.json", f"{source.split}/{source.side}/{source.index}/{source.name}"
@@ -112,17 +112,17 @@ def image_tree(
     one that holds the link. A folder without images stands for the archives in it.
 
     Args:
-        root: A folder, or a `.zip` file.
-        report: Told of each entry that is left out; without it the first raises.
-        passed_over: Called with each file of a folder whose name is none of an image, hidden ones excepted.
+      root: a folder, or a `.zip` file.
+      report: told of each entry that is left out; without it the first raises.
+      passed_over: called with each file of a folder whose name is none of an image, hidden ones excepted.
 
     Returns:
-        Sources by their path below the root. Each path begins with the name of the root, so that a part of a set, such
-        as `Real_captured`, is recognised by its name.
+      Sources by their path below the root. Each path begins with the name of the root, so that a part of a set, such
+      as `Real_captured`, is recognised by its name.
 
     Raises:
-        UserError: The root is missing or is neither folder nor archive; without `report` also for a loop of links and
-            for an entry of an archive that leads outside, is a link, is encrypted, claims to be huge or occurs twice.
+      UserError: if the root is missing or is neither folder nor archive; without `report` also for a loop of links and
+        for an entry of an archive that leads outside, is a link, is encrypted, claims to be huge or occurs twice.
     """
     root = Path(root)
     if root.is_dir():

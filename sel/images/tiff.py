@@ -43,7 +43,7 @@ def tiff_header(name: object, file: File, check_size: CheckSize) -> Header:
     """Read the header and the metadata of the photograph in a TIFF.
 
     Raises:
-        UserError: It is damaged, too large, a raw file, a preview without a picture, or of an unknown kind.
+      UserError: if it is damaged, too large, a raw file, a preview without a picture, or of an unknown kind.
     """
     tiff = tifffile.TiffFile(file)
     first = tiff.pages.first

@@ -31,12 +31,12 @@ def write_png(
     """Write an 8-bit RGB PNG, whole or not at all: a temporary file beside it takes its name when complete.
 
     Args:
-        path: The file to write or replace; ends in `.png`, its folder exists.
-        image: `[h, w, 3]`, uint8, or floating point in [0, 1], which is clipped and rounded to the nearest level.
+      path: the file to write or replace; ends in `.png`, its folder exists.
+      image: `[h, w, 3]`, uint8, or floating point in [0, 1], which is clipped and rounded to the nearest level.
 
     Raises:
-        UserError: The name does not end in `.png`, or the file cannot be written.
-        ValueError: The image has another shape or type, or holds values that are not finite.
+      UserError: if the name does not end in `.png`, or the file cannot be written.
+      ValueError: if the image has another shape or type, or holds values that are not finite.
     """
     path, pixels = Path(path), _to_uint8(np.asarray(image))
     if path.suffix.lower() != ".png":
@@ -52,11 +52,11 @@ def write_photograph(path: Path, photograph: Photograph) -> None:
     JPEG and WebP are written at quality 95 and 8 bits.
 
     Args:
-        path: The file to write or replace, with one of the ends in `FORMATS`; its folder exists.
-        photograph: What to write.
+      path: the file to write or replace, with one of the ends in `FORMATS`; its folder exists.
+      photograph: what to write.
 
     Raises:
-        UserError: The format cannot hold it, or the file cannot be written.
+      UserError: if the format cannot hold it, or the file cannot be written.
     """
     check_format(path, photograph)
     kind, metadata = FORMATS[path.suffix.lower()], photograph.metadata
@@ -78,7 +78,7 @@ def check_format(path: Path, photograph: Photograph) -> None:
     """See that a format can hold a photograph.
 
     Raises:
-        UserError: It cannot.
+      UserError: if it cannot.
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:

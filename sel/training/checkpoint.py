@@ -59,7 +59,7 @@ def read_config(checkpoint: Path) -> ModelConfig:
     """The configuration that a checkpoint was trained with: a `Config`, but for parameters from elsewhere.
 
     Raises:
-      DamagedError: if `checkpoint` is none, none of this project, or damaged.
+      DamagedError: if `checkpoint` is not a checkpoint, was not written by `sel`, or is damaged.
       UserError: if it can't be read.
     """
     stored = read_metadata(checkpoint)["config"]

@@ -25,7 +25,7 @@ Field = tuple[Float[Array, "n h w"], Float[Array, "n h w"]]
 # Elements of one bin's slab of the joint density that are worked on together: 64 MiB in float32.
 _SLAB = 2**24
 # Of weights; a few times the least normal number of float32.
-_LEAST_SCALE = 1e-37
+_LEAST_SCALE = 2.0**-123
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,17 @@ def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):
     scaled = divergence.scaled
     if scaled:
         sizes = [largest(p, (1, 2)) for p in first], [largest(r * mask[..., None], (0, 1)) for r in second]
-        rows = [p * inverse(s)[:, None, None] for p, s in zip(first, sizes[0], strict=True)], sizes[0]
-        columns = [r * inverse(t)[None, None] for r, t in zip(second, sizes[1], strict=True)]
+        factors = [
+            (inverse(s)[:, None, None] * mask[None], inverse(t)[None, None]) for s, t in zip(*sizes, strict=True)
+        ]
+        pairs = [
+            [
+                _scaled_weights(estimator, axis, x, bandwidth, factor)
+                for axis, x, factor in zip((0, -1), *both, strict=True)
+            ]
+            for both in zip(fields, factors, strict=True)
+        ]
+        rows, columns = ([p for p, _ in pairs], sizes[0]), [r for _, r in pairs]
     else:
         sizes, rows, columns = ([], []), (first, []), second
 
@@ -152,16 +161,31 @@ def _plane_sums(fields, mask, bandwidth, *, estimator, divergence):
     return in_order(estimator.windows, windows, totals, single)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _scaled_weights(estimator, axis, u, bandwidth, factor):
+    """Weights times a factor, with slopes that are multiplied by it first: a large factor times theirs overflows."""
+    return estimator.weights(u, bandwidth, axis=axis) * factor
+
+
+@_scaled_weights.defjvp
+def _(estimator, axis, primals, tangents):
+    u, bandwidth, factor = primals
+    weights, slopes = jax.jvp(lambda u: estimator.weights(u, bandwidth, axis=axis), (u,), (jnp.ones_like(u),))
+    return weights * factor, slopes * factor * jnp.expand_dims(tangents[0], axis)
+
+
 def _scaled_term(divergence, first, second, *densities):
     return divergence.term(*densities, scales_of(first, [t[None, None] for t in second]))
 
 
 def largest(weights: Float[Array, "..."], axes: tuple[int, ...]) -> Float[Array, "..."]:
-    """The scale of each bin: its largest weight, a constant for derivatives.
+    """The scale of each bin: its largest weight, rounded to a power of two, a constant for derivatives.
 
-    Divided by it, weights of bins that all pixels are far from still have products that float32 holds.
+    Divided by it, weights of bins that all pixels are far from still have products that float32 holds. Multiplying by a
+    power of two loses no digit, so that nearly equal densities keep their difference.
     """
-    return lax.stop_gradient(jnp.maximum(weights.max(axes), _LEAST_SCALE))
+    least = jnp.maximum(weights.max(axes), _LEAST_SCALE)
+    return lax.stop_gradient(lax.reduce_precision(least, jnp.finfo(least.dtype).nexp, 0))
 
 
 def inverse(scale: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -86,7 +86,7 @@ class Measure:
 
     def __init__(self, divergence, first, second, group):
         """From the tables of weights of each image."""
-        self.divergence = divergence
+        self.divergence, self.images = divergence, len(first)
         if divergence.scaled:
             sides = [[tables.scales(table, group) for table in side] for side in (first, second)]
             # Here and not in a pass of a loop, which may compute only what it carries.
@@ -97,7 +97,7 @@ class Measure:
         """Term and slopes at blocks a and b, and what brings the weights of each image and axis to scale."""
         scaled = self.divergence.scaled
         if scaled is None:
-            return self.divergence.term, self.divergence.slopes, [[lambda weights: weights] * 2] * 2
+            return self.divergence.term, self.divergence.slopes, [[lambda weights: weights] * self.images] * 2
         of_first = functools.partial(tables.scale_of, i=a, tile=tile, axis=0)
         of_second = functools.partial(tables.scale_of, i=b, tile=tile, axis=1)
 

@@ -3,8 +3,9 @@
     dx = theta_t (mu - x) dt + sigma_t dw,   t = 1..T,   x_T = mu + noise
 
 takes the clean image x0 to the degraded image mu. Images are floating point, channels last, in [0, 1] (noisy states
-leave that range), any size. The time `t` is one integer, or one per image; it lies in 1..T, which a traced value cannot
-be checked for: the score and the clean estimate do not exist at t = 0. Below, as in the paper,
+leave that range), any size. The time `t` is one integer, or one per image; it lies in 1..T: the score and the clean
+estimate do not exist at t = 0. Other times, and images of different shapes, are a ValueError; inside a compiled
+program times have no values yet and are not looked at. Below, as in the paper,
 
     A = exp(-(Theta_t - Theta_s) dt),   B = exp(-Theta_t dt),   C = exp(-Theta_s dt),
 
@@ -21,6 +22,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from sel.diffusion.checks import check_images, check_time
 from sel.diffusion.schedule import Schedule
 
 Images = Float[Array, "b h w c"]
@@ -50,6 +52,7 @@ def marginal_mean(schedule: Schedule, x0: Images, mu: Images, t: Time) -> Images
       >>> [round(float(marginal_mean(schedule, x0, mu, t)[0, 0, 0, 0]), 4) for t in (0, 100)]  # from x0 to almost mu
       [0.75, 0.2525]
     """
+    _check(schedule, t, low=0, x0=x0, mu=mu)
     return mu + (x0 - mu) * _per_image(jnp.exp(-schedule.theta_cumsum[t] * schedule.dt))
 
 
@@ -77,6 +80,7 @@ def marginal_sample(schedule: Schedule, x0: Images, mu: Images, noise: Images, t
       >>> round(float(x_t[0, 0, 0, 0]), 4)  # 0.2525 and one standard deviation, 50 / 255
       0.4486
     """
+    check_images(mu=mu, noise=noise)
     return marginal_mean(schedule, x0, mu, t) + _per_image(schedule.sigma_bar[t]) * noise
 
 
@@ -102,6 +106,7 @@ def score_from_noise(schedule: Schedule, noise_hat: Images, t: Time) -> Images:
       >>> round(float(score[0, 0, 0, 0]), 4)  # -255 / 50
       -5.1001
     """
+    _check(schedule, t, noise_hat=noise_hat)
     return -noise_hat / _per_image(schedule.sigma_bar[t])
 
 
@@ -195,6 +200,7 @@ def posterior_mean(
       >>> bool(jnp.allclose(posterior_mean(schedule, mu, x0, mu, 50, s=0), x0, atol=1e-6))
       True
     """
+    _check(schedule, t, s, x_t=x_t, x0=x0, mu=mu)
     between, after, now = _exponents(schedule, t, s)
     scale = -1 / jnp.expm1(-2 * now)
     from_state = -jnp.exp(-between) * jnp.expm1(-2 * after) * scale
@@ -221,6 +227,7 @@ def posterior_std(schedule: Schedule, t: Time, *, s: Time | None = None) -> PerT
       >>> float(posterior_std(schedule, 1)), bool(posterior_std(schedule, 50) > 0)
       (0.0, True)
     """
+    _check(schedule, t, s)
     between, after, now = _exponents(schedule, t, s)
     variance = -jnp.expm1(-2 * between) * jnp.expm1(-2 * after) / jnp.expm1(-2 * now)
     return schedule.max_sigma * jnp.sqrt(variance)
@@ -254,6 +261,7 @@ def implicit_step(schedule: Schedule, x_t: Images, x0: Images, mu: Images, t: Ti
       >>> bool(jnp.allclose(implicit_step(schedule, mu, x0, mu, 50, s=0), x0, atol=1e-6))
       True
     """
+    _check(schedule, t, s, x_t=x_t, x0=x0, mu=mu)
     s = jnp.asarray(t) - 1 if s is None else s
     noise = x_t - marginal_mean(schedule, x0, mu, t)
     return marginal_mean(schedule, x0, mu, s) + _per_image(schedule.sigma_bar[s] / schedule.sigma_bar[t]) * noise
@@ -285,6 +293,7 @@ def x0_from_noise(schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images
       >>> bool(jnp.allclose(x0_from_noise(schedule, x_t, mu, jnp.zeros_like(mu), 50), x0, atol=1e-5))
       True
     """
+    _check(schedule, t, x_t=x_t, mu=mu, noise_hat=noise_hat)
     residual = x_t - mu - _per_image(schedule.sigma_bar[t]) * noise_hat
     return residual * _per_image(jnp.exp(schedule.theta_cumsum[t] * schedule.dt)) + mu
 
@@ -310,15 +319,25 @@ def start_state(schedule: Schedule, mu: Images, noise: Images) -> Images:
       >>> round(float(start_state(schedule, mu, jnp.ones_like(mu))[0, 0, 0, 0]), 4)  # 0.25 + 50 / 255
       0.4461
     """
+    check_images(mu=mu, noise=noise)
     return mu + schedule.max_sigma * noise
 
 
 def _euler_step(
     schedule: Schedule, x_t: Images, mu: Images, noise_hat: Images, t: Time, s: Time | None, score_weight: float
 ) -> Images:
+    _check(schedule, t, s, x_t=x_t, mu=mu, noise_hat=noise_hat)
     score = score_from_noise(schedule, noise_hat, t)
     drift = mu - x_t - score_weight * schedule.max_sigma**2 * score
     return x_t - _per_image(_exponents(schedule, t, s)[0]) * drift
+
+
+def _check(schedule: Schedule, t: Time, s: Time | None = None, *, low: int = 1, **images: Images) -> None:
+    check_time("t", t, low, schedule.num_steps)
+    if s is not None:
+        check_time("s", s, 0, jnp.asarray(t) - 1)
+    if images:
+        check_images(**images)
 
 
 def _exponents(schedule: Schedule, t: Time, s: Time | None) -> tuple[PerTime, PerTime, PerTime]:

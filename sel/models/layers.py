@@ -35,6 +35,20 @@ def check_width(width: int) -> None:
         raise ValueError(f"width must be an even number, found {width}")
 
 
+def check_inputs(x_t: Array, mu: Array, t: Array) -> None:
+    """See that a network's inputs belong together: broadcasting would hide it.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if x_t.ndim != 4:
+        raise ValueError(f"x_t must have the shape [b, h, w, c], found {x_t.shape}")
+    if mu.shape != x_t.shape:
+        raise ValueError(f"mu must have the shape of x_t, {x_t.shape}, found {mu.shape}")
+    if t.shape != x_t.shape[:1]:
+        raise ValueError(f"t must be one time for each image, of shape {x_t.shape[:1]}, found {t.shape}")
+
+
 def sinusoidal_embedding(t: Int[Array, " b"], dim: int) -> Float[Array, "b {dim}"]:
     """Sines, then cosines, of t at dim/2 frequencies from 1 down to 1e-4, in float32.
 

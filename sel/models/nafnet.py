@@ -18,6 +18,7 @@ from sel.models.layers import (
     ModulatedNorm,
     PointwiseConv,
     PointwiseHalves,
+    check_inputs,
     check_width,
     depth_to_space,
     pad_to_multiple,
@@ -136,6 +137,7 @@ class ConditionalNAFNet(nn.Module):
           The noise in standard deviations, float32.
         """
         depth = len(self.encoder_blocks)
+        check_inputs(x_t, mu, t)
         _, h, w, c = x_t.shape
         time = self._embed_time(t)
 

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from sel.choices import check, setting
-from sel.models.layers import PRECISIONS, DType, check_width, pad_to_multiple, sinusoidal_embedding
+from sel.models.layers import PRECISIONS, DType, check_inputs, check_width, pad_to_multiple, sinusoidal_embedding
 from sel.models.operations import Features
 
 HEADS, HEAD_DIM = 4, 32
@@ -111,6 +111,7 @@ class ConditionalUNet(nn.Module):
         Returns:
           The noise in standard deviations, float32.
         """
+        check_inputs(x_t, mu, t)
         _, h, w, c = x_t.shape
         block = partial(self._block(ResBlock), dtype=self.dtype)
         time = nn.Dense(4 * self.width, name="time_1")(sinusoidal_embedding(t, self.width))

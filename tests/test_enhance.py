@@ -33,7 +33,9 @@ def test_repeats_itself_and_overwrites_only_when_told(shell, trained, tmp_path):
     assert len(set(results.values())) == 5
     assert Image.open(output).mode == "L"
     assert_one_line(shell("enhance", *arguments, "--overwrite", "--steps=3"), "3 steps", "1 to 2")
-    assert_one_line(shell("enhance", *arguments, "--overwrite", "--tile=100"), "tile: got 100")
+    assert_one_line(
+        shell("enhance", *arguments, "--overwrite", "--tile=100"), "tile must be a multiple of 64", "found 100"
+    )
     small = shell("enhance", *arguments, "--overwrite", "--max_megapixels=0.0001")
     assert_one_line(small, photo, "too large", "--max_megapixels raises it")
 

@@ -345,7 +345,7 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 40
 def test_heic_says_what_it_needs(tmp_path, monkeypatch):
     (tmp_path / "a.heic").write_bytes(HEIC)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(UserError, match=r"HEIC needs the package pillow-heif: pip install pillow-heif"):
+    with pytest.raises(UserError, match=r"HEIC needs the package pillow-heif: pip install .*heif"):
         read_photograph(tmp_path / "a.heic")
     # With it, what it gives is taken like any other picture.
     stand_in = types.ModuleType("pillow_heif")

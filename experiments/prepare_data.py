@@ -23,6 +23,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
+from sel.cli.arguments import define_path
 from sel.cli.console import console, print_problems, require, run
 from sel.cli.progress import Progress
 from sel.data import DATASETS, find_prepared
@@ -31,8 +32,8 @@ from sel.files import make_folder
 from sel.images import OnProblem
 
 _DATASET = flags.DEFINE_enum("dataset", None, list(DATASETS), "Which set it is.")
-_SOURCE = flags.DEFINE_string("source", "", "The download: a zip archive or a folder.")
-_OUTPUT = flags.DEFINE_string("output", "data", "Folder for prepared sets.")
+_SOURCE = define_path("source", "", "The download: a zip archive or a folder.")
+_OUTPUT = define_path("output", "data", "Folder for prepared sets.")
 _STRICT = flags.DEFINE_bool("strict", False, "Stop at the first bad image.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the set if OUTPUT holds it.")
 

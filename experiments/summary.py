@@ -12,9 +12,9 @@ import jax
 from absl import flags
 
 from experiments.run.config import PREFIX, load_config
-from experiments.run.flags import refuse_unused
 from experiments.run.reference import reference
 from experiments.run.summary import print_summary, summarize
+from sel.cli.arguments import define_path, refuse_unused
 from sel.cli.console import run
 from sel.errors import UserError
 
@@ -34,7 +34,7 @@ def main(changes: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("config", "", "Configuration file, FILE or FILE:VARIANT.")
+    define_path("config", "", "Configuration file, FILE or FILE:VARIANT.")
     flags.DEFINE_integer("devices", 1, "Devices that are to share a step.", lower_bound=1)
     flags.DEFINE_bool("keys", False, "Print every key of the configuration, and nothing else.")
     flags.register_multi_flags_validator(

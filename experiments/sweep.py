@@ -26,7 +26,6 @@ from typing import Any
 from absl import flags
 
 from experiments.run.config import PREFIX, load_config
-from experiments.run.flags import refuse_unused
 from experiments.sweeps.launchers import Report, launch_local, launch_slurm
 from experiments.sweeps.report import result_table, results, write_csv, write_plot
 from experiments.sweeps.trials import (
@@ -40,14 +39,15 @@ from experiments.sweeps.trials import (
     swept_keys,
     trial_name,
 )
+from sel.cli.arguments import define_path, refuse_unused
 from sel.cli.console import console, require, run
 from sel.errors import UserError
 from sel.extras import MissingExtraError, needs
 from sel.files import make_folder, write_json
 
-_SWEEP = flags.DEFINE_string("sweep", "", "Sweep file, FILE or FILE:VARIANT.")
-_CONFIG = flags.DEFINE_string("config", "configs/quickstart.py", "Configuration that the trials change.")
-_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the sweep; by default runs/sweeps/NAME of the sweep file.")
+_SWEEP = define_path("sweep", "", "Sweep file, FILE or FILE:VARIANT.")
+_CONFIG = define_path("config", "configs/quickstart.py", "Configuration that the trials change.")
+_WORKDIR = define_path("workdir", "", "Folder of the sweep; by default runs/sweeps/NAME of the sweep file.")
 _LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "ray", "slurm"], "Where trials run.")
 _PARALLEL = flags.DEFINE_integer(
     "parallel", 0, "Most trials at once; 0: one with local, what the resources allow with ray and slurm.", lower_bound=0

@@ -38,6 +38,7 @@ from experiments.run.profiling import Profile
 from experiments.run.stopping import StopSignals
 from experiments.run.summary import print_compiled, print_summary, summarize
 from sel.choices import differences, name_of, to_dict
+from sel.cli.arguments import define_path
 from sel.cli.console import console, fail, require, run
 from sel.cli.progress import StepProgress, with_progress
 from sel.cli.tables import score_table
@@ -60,8 +61,8 @@ from sel.training import (
     write_record,
 )
 
-_CONFIG = flags.DEFINE_string("config", "", "Configuration file, FILE or FILE:VARIANT.")
-_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run.")
+_CONFIG = define_path("config", "", "Configuration file, FILE or FILE:VARIANT.")
+_WORKDIR = define_path("workdir", "", "Folder of the run.")
 flags.adopt_module_key_flags(processes)
 _PROFILE = flags.DEFINE_bool("profile", False, "Write a trace of a few steps, from the third on, to WORKDIR/profile.")
 

@@ -139,7 +139,7 @@ def test_photographs_without_references(shell, trained, tmp_path):
     assert "1 of 3 images are too small" in result.out
     assert "GT-mean" not in result.out
     rows = table(tmp_path / "out")
-    assert list(rows[0]) == ["image", "seed", "niqe", "niqe_dark"]
+    assert list(rows[0]) == ["image", "seed", "niqe", "niqe_dark", "niqe_gamma", "niqe_levels"]
     assert [bool(row["niqe"]) for row in rows] == [True, True, False]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["scores"]
     assert summary["niqe"]["images"] == 2

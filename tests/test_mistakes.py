@@ -216,7 +216,6 @@ ENHANCE = [
     ({"output": "new.gif"}, ["new.gif", ".png"]),
     ({"output": "photo.png"}, ["photo.png", "a photograph to be enhanced"]),
     ({"input": "*.jpeg", "output": "new"}, ["*.jpeg", "no file matches"]),
-    ({"output": "empty"}, ["empty", ".png"]),
     ({"output": "there.png"}, ["there.png", "exists already", "--overwrite"]),
     ({"output": "file/new.png"}, ["file", "can't be made"]),
 ]

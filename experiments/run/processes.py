@@ -5,8 +5,8 @@ import os
 import jax
 from absl import flags
 
-from experiments.run.flags import refuse_unused
 from experiments.run.watch import Watch
+from sel.cli.arguments import refuse_unused
 from sel.errors import UserError
 
 _DISTRIBUTED = flags.DEFINE_bool(

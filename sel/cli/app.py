@@ -1,6 +1,6 @@
 """A page that brightens photographs in a browser.
 
-    python -m experiments.app --checkpoint=runs/quickstart
+    sel app --checkpoint=runs/quickstart
 
 It needs `pip install -e '.[app]'`, serves this machine alone unless --host says otherwise, and runs until it is
 interrupted. Photographs and results lie in a temporary folder and are removed when their visitor leaves, after
@@ -18,12 +18,13 @@ from typing import Any
 import jax
 from absl import flags
 
+from sel.cli.arguments import define_path
 from sel.cli.console import console, require, run
 from sel.cli.visits import Model, Visits
 from sel.errors import UserError
 from sel.extras import needs
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
+_CHECKPOINT = define_path("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to serve; 0.0.0.0 is everybody who reaches this machine.")
 _PORT = flags.DEFINE_integer("port", None, "Port to serve; by default the first free one from 7860.", 1, 65535)
 _MAX_MEGAPIXELS = flags.DEFINE_float(

@@ -16,6 +16,7 @@ from absl import logging as absl_logging
 from jax._src import xla_bridge
 from rich.console import Console
 
+from sel.cli.arguments import help_text, normalized, wants_help
 from sel.cli.compile_cache import keep_compiled
 from sel.errors import UserError
 
@@ -48,6 +49,10 @@ def run(main: Callable[..., None], prefix: str | None = None, file: str | None =
     """
 
     def parse(arguments: Sequence[str]) -> list[str]:
+        if wants_help(arguments[1:]):
+            print(help_text(main))
+            sys.exit(0)
+        arguments = [arguments[0], *normalized(arguments[1:], prefix)]
         prefixed = [argument for argument in arguments if prefix and argument.startswith(prefix)]
         try:
             program, *rest = flags.FLAGS([argument for argument in arguments if argument not in prefixed])

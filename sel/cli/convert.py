@@ -1,7 +1,7 @@
 """Turn published PyTorch weights into a checkpoint that `enhance`, `evaluate` and `train` take.
 
-    python -m experiments.convert_torch lolv1.pth --output=runs/lolv1
-    python -m experiments.enhance --checkpoint=runs/lolv1 --input=night.jpg --output=night_bright.png
+    sel convert lolv1.pth --output=runs/lolv1
+    sel enhance --checkpoint=runs/lolv1 --input=night.jpg --output=night_bright.png
     python -m experiments.train --config=configs/published.py --config.init_from=runs/lolv1 ...
 
 The network is read off the tensors; the diffusion it was trained with is not in the file. --preset names it. All
@@ -33,6 +33,7 @@ import jax
 from absl import flags
 
 from sel.choices import parse, to_dict
+from sel.cli.arguments import command, define_path, refuse_unused
 from sel.cli.console import console, require, run
 from sel.errors import UserError
 from sel.interop import load_torch_checkpoint
@@ -50,7 +51,7 @@ PRESETS = {
 }
 _ASSUMED = {"nafnet": "low-light", "unet": "deraining"}
 
-_OUTPUT = flags.DEFINE_string("output", "", "Folder for the checkpoint.")
+_OUTPUT = define_path("output", "", "Folder for the checkpoint.")
 _PRESET = flags.DEFINE_string("preset", "", f"What the model was published for: {', '.join(PRESETS)}.")
 _MAX_SIGMA = flags.DEFINE_float("max_sigma", None, "Noise level of the diffusion, in steps of 1/255, as published.")
 _NUM_STEPS = flags.DEFINE_integer("num_steps", 100, "Steps T of the diffusion.")
@@ -75,7 +76,7 @@ def main(arguments: list[str]) -> None:
     save_params(output, params, config, overwrite=_OVERWRITE.value)
     folder = shlex.quote(str(output))
     console.print(f"\nCheckpoint: {output}. Enhance a photograph with it:")
-    console.print(f"  python -m experiments.enhance --checkpoint={folder} --input=PHOTO.jpg --output=PHOTO_bright.png")
+    console.print(f"  {command('enhance')} --checkpoint={folder} --input=PHOTO.jpg --output=PHOTO_bright.png")
 
 
 def configuration(model: dict[str, Any], preset: str) -> ModelConfig:
@@ -84,6 +85,7 @@ def configuration(model: dict[str, Any], preset: str) -> ModelConfig:
     Raises:
       UserError: if there is no such preset, the noise level is given in other units, or a flag has no such value.
     """
+    refuse_unused(["preset"], unless=_MAX_SIGMA.value is None, reason="beside --max_sigma, which is all that it names")
     if preset not in PRESETS:
         raise UserError(f"--preset={preset}: choose one of {', '.join(PRESETS)}")
     max_sigma = PRESETS[preset] if _MAX_SIGMA.value is None else _MAX_SIGMA.value

@@ -1,8 +1,8 @@
 """Enhance a photograph, all photographs below a folder, or those that a pattern matches, with a trained model.
 
-    python -m experiments.enhance --checkpoint=runs/quickstart --input=night.jpg --output=night_bright.png
-    python -m experiments.enhance --checkpoint=runs/quickstart --input=FOLDER --output=NEW_FOLDER
-    python -m experiments.enhance --checkpoint=runs/quickstart --input='holidays/**/*.jpg' --output=NEW_FOLDER
+    sel enhance --checkpoint=runs/quickstart --input=night.jpg --output=night_bright.png
+    sel enhance --checkpoint=runs/quickstart --input=FOLDER --output=NEW_FOLDER
+    sel enhance --checkpoint=runs/quickstart --input='holidays/**/*.jpg' --output=NEW_FOLDER
 
 The end of the name decides the format: JPEG, PNG, WebP or TIFF. A folder keeps its structure and its names, but for
 formats that are not written, which become PNG. Photographs of any size keep 16 bits, one grey channel, transparency,
@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 from absl import flags
 
+from sel.cli.arguments import define_path, refuse_unused
 from sel.cli.console import require, run
 from sel.cli.jobs import Job, passed_over_line, plan
 from sel.cli.waiting import PhotographProgress
@@ -24,9 +25,9 @@ from sel.images import MAX_MEGAPIXELS, TooLargeError, read_photograph
 from sel.images.writing import check_format, write_photograph
 from sel.restorer import Restorer
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
-_INPUT = flags.DEFINE_string("input", "", "Photograph, folder of photographs, or pattern such as 'photos/**/*.jpg'.")
-_OUTPUT = flags.DEFINE_string("output", "", "File to write, or folder if --input is a folder or a pattern.")
+_CHECKPOINT = define_path("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
+_INPUT = define_path("input", "", "Photograph, folder of photographs, or pattern such as 'photos/**/*.jpg'.")
+_OUTPUT = define_path("output", "", "File to write, or folder if --input is a folder or a pattern.")
 _METHOD = flags.DEFINE_enum("method", None, list(SAMPLERS), "Sampler; by default that of the checkpoint.")
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of the sampler; by default those of the checkpoint.", lower_bound=1)
 _TILE = flags.DEFINE_integer("tile", None, "Largest side of what is computed at a time, a multiple of 64; default 640.")
@@ -45,6 +46,7 @@ _NAMED = 3
 
 def main() -> None:
     """Enhance every input; go on after a bad file and name it at the end."""
+    refuse_unused(["overwrite"], unless=not _RESUME.value, reason="with --resume, which leaves existing files alone")
     choose_device(_DEVICE.value)
     todo = plan(_INPUT.value, Path(_OUTPUT.value), overwrite=_OVERWRITE.value, resume=_RESUME.value)
     jobs, problems = todo.jobs, todo.problems

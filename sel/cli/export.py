@@ -1,7 +1,7 @@
 """Write a trained model's sampler as portable StableHLO, which runs with JAX alone: no `sel`, no Flax, no checkpoint.
 
-    python -m experiments.export --checkpoint=runs/quickstart --output=sampler.stablehlo
-    python -m experiments.export --checkpoint=runs/quickstart --output=sampler.stablehlo --size=400x600
+    sel export --checkpoint=runs/quickstart --output=sampler.stablehlo
+    sel export --checkpoint=runs/quickstart --output=sampler.stablehlo --size=400x600
 
 Beside the file, a description of the same name ending in .json. How to call it: docs/export.md.
 """
@@ -18,6 +18,7 @@ from absl import flags
 from jax import export
 
 from sel.choices import to_dict
+from sel.cli.arguments import define_path
 from sel.cli.console import console, require, run
 from sel.diffusion import SAMPLERS
 from sel.errors import UserError
@@ -30,8 +31,8 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # FlatBuffers, in which JAX writes, end here; the parameters are most of the file.
 _MAX_PARAMETERS = 2**31 / 4
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
-_OUTPUT = flags.DEFINE_string("output", "", "File to write; its description gets the same name, ending in .json.")
+_CHECKPOINT = define_path("checkpoint", "", "Folder of a training run, or one of its checkpoints.")
+_OUTPUT = define_path("output", "", "File to write; its description gets the same name, ending in .json.")
 _SIZE = flags.DEFINE_string("size", None, "HEIGHTxWIDTH, e.g. 400x600; by default any multiple of 32 (symbolic).")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images of one call.", lower_bound=1)
 _PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], f"Some of {', '.join(PLATFORMS)}.")

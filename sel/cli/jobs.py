@@ -42,8 +42,8 @@ def plan(source: str, output: Path, *, overwrite: bool, resume: bool = False) ->
 
     Args:
       source: a file, a folder, or a pattern of file names with `*`, `?`, `[...]` or `**`.
-      output: a file for a file, otherwise a folder, which gets the structure below the folder, or below the part of the
-        pattern that is none. It may lie inside `source`: what is in it is no input.
+      output: for a file, a file or a folder that exists; otherwise a folder, which gets the structure below the folder,
+        or below the part of the pattern that is none. It may lie inside `source`: what is in it is no input.
       overwrite: whether targets may exist.
       resume: whether photographs whose target exists are left out.
 
@@ -55,9 +55,13 @@ def plan(source: str, output: Path, *, overwrite: bool, resume: bool = False) ->
     if Path(source).is_dir():
         jobs = _below(Path(source), output, problems, passed_over)
     elif os.path.lexists(source):
-        if output.is_dir() or output.suffix.lower() not in FORMATS:
-            raise UserError(f"--output={output}: give the name of a file that ends in one of {', '.join(FORMATS)}")
-        jobs = [Job(Path(source), output)]
+        if not output.is_dir() and output.suffix.lower() not in FORMATS:
+            raise UserError(
+                f"--output={output}: give a folder that exists or the name of a file that ends in one of "
+                f"{', '.join(FORMATS)}"
+            )
+        photograph = Path(source)
+        jobs = _named({Path(photograph.name): photograph}, output) if output.is_dir() else [Job(photograph, output)]
     elif glob.has_magic(source):
         jobs = _matching(source, output)
     else:

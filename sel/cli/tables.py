@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from sel.scoring.baselines import BASELINES
 from sel.scoring.report import spread, variants_of
 from sel.scoring.scores import VARIANTS, Score
 
@@ -30,9 +31,18 @@ def score_table(rows: list[dict[str, Any]], title: str) -> Table:
 def summary_table(scores: Sequence[Score], summary: dict[str, dict[str, Any]], title: str) -> Table:
     """The means for the terminal."""
     table = Table(title=title)
-    variants = variants_of(scores, summary)
+    variants = [suffix for suffix in variants_of(scores, summary) if suffix not in BASELINES]
     for heading in ("", *(VARIANTS[suffix] for suffix in variants)):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for score in scores:
         table.add_row(score.heading, *(spread(score, suffix, summary) for suffix in variants))
     return table
+
+
+def unlearned_lines(scores: Sequence[Score], summary: dict[str, dict[str, Any]]) -> list[str]:
+    """The means of what needs no learning, a line for each curve."""
+    return [
+        f"Without learning, {VARIANTS[suffix]}: "
+        + ", ".join(f"{score.label} {spread(score, suffix, summary)}" for score in scores)
+        for suffix in BASELINES
+    ]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sel.files import write_text
 from sel.images.resizing import reduced
+from sel.scoring.baselines import BASELINES
 from sel.scoring.pictures import LARGEST_ERROR, error_picture, write_comparison
 from sel.scoring.scores import VARIANTS, Row, Score
 
@@ -85,7 +86,7 @@ def write_contact_sheet(path: Path, gallery: Gallery) -> None:
 def spread(score: Score, suffix: str, summary: dict[str, dict[str, Any]]) -> str:
     """Mean, and standard deviation over seeds if there are several, on which the dark image does not depend."""
     value = summary[score.key + suffix]
-    deviation = None if suffix == "_dark" else value["std_over_seeds"]
+    deviation = None if suffix in ("_dark", *BASELINES) else value["std_over_seeds"]
     return score.format(value["mean"]) + ("" if deviation is None else f" ± {deviation:.{score.digits}f}")
 
 

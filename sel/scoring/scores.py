@@ -19,6 +19,7 @@ from sel.extras import install
 from sel.images import OnProblem
 from sel.metrics import make_lpips, match_gt_mean, niqe, psnr, ssim
 from sel.restorer import Restorer
+from sel.scoring.baselines import BASELINES
 
 Row = dict[str, Any]
 
@@ -56,8 +57,15 @@ SCORES = (
     Score("niqe", "NIQE", 3, False, (96, 192), needs_reference=False),
 )
 
-# What is scored: the image as it was before, as it was restored, and that scaled to its reference's mean.
-VARIANTS = {"_dark": "dark", "": "enhanced", "_gt_mean": "GT-mean"}
+# What is scored: the image as it was before, brightened without learning (`sel.scoring.baselines`), as it was restored,
+# and that scaled to its reference's mean.
+VARIANTS = {
+    "_dark": "dark",
+    "_gamma": "gamma 0.4",
+    "_levels": "levels, gamma 0.6",
+    "": "enhanced",
+    "_gt_mean": "GT-mean",
+}
 
 
 def possible_scores(shapes: Sequence[tuple[int, ...]], *, reference: bool) -> tuple[tuple[Score, ...], list[str]]:
@@ -103,6 +111,14 @@ def score_variants(scores: Sequence[Score], enhanced: np.ndarray, reference: np.
     if reference is not None:
         scaled = np.asarray(match_gt_mean(_as_float(enhanced), _as_float(reference)))
         row |= score_image(scores, scaled, reference, suffix="_gt_mean")
+    return row
+
+
+def score_unlearned(scores: Sequence[Score], mu: np.ndarray, reference: np.ndarray | None) -> dict[str, float]:
+    """Score the dark image, `[h, w, 3]` uint8, and what curves make of it without learning."""
+    row = score_image(scores, mu, reference, suffix="_dark")
+    for suffix, brightened in BASELINES.items():
+        row |= score_image(scores, brightened(mu), reference, suffix=suffix)
     return row
 
 

@@ -21,6 +21,7 @@ PROGRAMS = sorted([*(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks")
 ORDER = (
     ("errors", "types"),
     ("choices", "extras", "files"),
+    ("digests", "lock"),
     ("entropy", "diffusion", "models", "metrics", "images", "camera"),
     ("interop",),
     ("objective", "restoration"),
@@ -33,7 +34,8 @@ ORDER = (
 RANKS = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 
 # Where files may be read or written.
-ON_DISK = ("sel/cli/", "sel/data/", "sel/files.py", "sel/images/", "sel/interop/", "sel/scoring/")
+ON_DISK = ("sel/cli/", "sel/data/", "sel/digests.py", "sel/files.py", "sel/images/", "sel/interop/", "sel/lock.py")
+ON_DISK += ("sel/restorer.py", "sel/scoring/")
 ON_DISK += tuple(
     f"sel/training/{n}.py" for n in ("checkpoint", "fine_tuning", "images_seen", "loop", "record", "run_checkpoints")
 )
@@ -163,7 +165,14 @@ def public_functions():
 
 
 # Functions whose last arguments explain themselves without a name.
-POSITIONAL_DEFAULTS = {"batches", "load_pairs", "make_schedule", "read_images", "sample_neighbor_weights"}
+POSITIONAL_DEFAULTS = {
+    "batches",
+    "check_digests",
+    "load_pairs",
+    "make_schedule",
+    "read_images",
+    "sample_neighbor_weights",
+}
 
 
 @pytest.mark.parametrize("function", list(public_functions()))

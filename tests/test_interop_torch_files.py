@@ -48,9 +48,10 @@ def test_round_trip_through_a_file(torch, tmp_path, weights):
 
 
 WRAPPERS = ["module", "ema", "ema of module", "module of ema", "compiled", "params_ema", "ema in model"]
+TRAINERS = ["model", "net", "netG"]
 
 
-@pytest.mark.parametrize("wrapper", [*WRAPPERS, "state_dict of module", "bfloat16", "float64", "legacy"])
+@pytest.mark.parametrize("wrapper", [*WRAPPERS, *TRAINERS, "state_dict of module", "bfloat16", "float64", "legacy"])
 def test_wrappers_are_removed(torch, tmp_path, weights, wrapper):
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
     zeros = {name: torch.zeros_like(value) for name, value in tensors.items()}
@@ -70,6 +71,7 @@ def test_wrappers_are_removed(torch, tmp_path, weights, wrapper):
         "state_dict of module": {"epoch": 3, "state_dict": {f"module.{name}": v for name, v in tensors.items()}},
         "bfloat16": {name: value.bfloat16() for name, value in tensors.items()},
         "legacy": tensors,
+        **{trainer: {f"{trainer}.{name}": value for name, value in tensors.items()} for trainer in TRAINERS},
     }[wrapper]
     path = tmp_path / "weights.pth"
     torch.save(content, path, _use_new_zipfile_serialization=wrapper != "legacy")

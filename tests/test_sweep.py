@@ -166,7 +166,8 @@ def test_deployment_files_are_valid_and_agree():
 
 
 def test_documented_sweeps_exist():
-    known = {name for name in sweep.flags.FLAGS if sweep.flags.FLAGS.find_module_defining_flag(name) == sweep.__name__}
+    flags = sweep.flags.FLAGS
+    known = {name for name in flags if flags.find_module_defining_flag(name).startswith("experiments.sweep")}
     pages = [ROOT / "README.md", *(ROOT / "deploy").iterdir(), *(ROOT / "configs/sweeps").glob("*.py")]
     text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
     # YAML folds the lines of a command.

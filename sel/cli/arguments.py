@@ -92,5 +92,12 @@ def command(name: str) -> str:
 
 
 def _caller() -> str:
-    module: str = sys._getframe(2).f_globals["__name__"]
+    frame = sys._getframe(1)
+    # Not simply the one above: tests put checks of types between.
+    while frame.f_back:
+        name: str = frame.f_globals["__name__"]
+        if name != __name__ and name.startswith(("__main__", "experiments.", "benchmarks.", "sel.cli.")):
+            break
+        frame = frame.f_back
+    module: str = frame.f_globals["__name__"]
     return sys.argv[0] if module == "__main__" else module

@@ -17,8 +17,8 @@ from sel.interop.torch_weights import Network, Params, network_from_torch, netwo
 
 # Where training programs put the state dict, the averaged one first.
 _PLACES = ("params_ema", "ema_state_dict", "model_ema", "ema", "params", "state_dict", "model_state_dict", "model")
-# What wrappers put before the names: parallel and compiled modules, and averages.
-_WRAPPERS = ("module.", "_orig_mod.")
+# What wrappers put before the names: parallel and compiled modules, trainers' attributes, and averages.
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "netG.")
 _AVERAGES = ("ema_model.", "model_ema.", "ema.")
 
 
